@@ -1,0 +1,112 @@
+"""Files that are either whole or absent: publish by rename, digest, disk-full in plain words.
+
+A file appears under its final name only when every byte of it is on disk: it is written beside the
+target under a temporary name, flushed, synced, renamed, and the folder is synced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from imgwas.errors import WriteError, explain
+
+#: errno values that all mean "this place takes no more bytes".
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def publish(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary file that takes the name ``path`` when the block ends without an error.
+
+    Parameters
+    ----------
+    path : Path
+        Final name. Its folder must exist.
+    mode : {"wb", "w"}
+        Bytes or UTF-8 text.
+
+    Raises
+    ------
+    WriteError
+        If the disk is full, the quota is used up, or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex}.tmp")
+    encoding = None if "b" in mode else "utf-8"
+    try:
+        with temporary.open(mode, encoding=encoding) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not isinstance(error, WriteError):
+            raise write_error(path, error) from error
+        raise
+
+
+def publish_bytes(path: Path, content: bytes) -> str:
+    """Publish ``content`` under ``path`` and return its SHA-256."""
+    with publish(path) as stream:
+        stream.write(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def publish_json(path: Path, content: Any) -> None:
+    """Publish ``content`` as indented JSON; NaN and infinity are refused."""
+    text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    with publish(path, "w") as stream:
+        stream.write(text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that imgwas wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a whole file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_error(path: Path, error: OSError) -> WriteError:
+    """Turn an operating-system error into one sentence that says what to do."""
+    if error.errno in _FULL:
+        free = _free_bytes(path.parent)
+        what = f"No space left for {path}: {free}"
+        do = "Free some space or choose another --out, then run the same command again to resume"
+    elif error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        what = f"{path.parent} cannot be written ({error.strerror})"
+        do = "Choose another --out"
+    else:
+        what = f"Writing {path} failed ({error.strerror or error})"
+        do = "Run the same command again to resume"
+    return WriteError(explain(what, do=do))
+
+
+def _free_bytes(folder: Path) -> str:
+    with contextlib.suppress(OSError):
+        usage = shutil.disk_usage(folder)
+        return f"{usage.free / 1e6:,.0f} MB free of {usage.total / 1e6:,.0f} MB"
+    return "free space unknown"

@@ -1,0 +1,209 @@
+"""The vocabulary: frozen types that never part an array from its names.
+
+Genotypes run (variants, samples), the order on disk; everything else runs (samples, things).
+Sample ids are strings from the first byte read, so ``007``, ``1e5`` and ``NA`` stay what they are.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float32, Float64, Int8, UInt8
+
+from imgwas.checks import check_finite, check_unique
+from imgwas.errors import InconsistentError, MalformedError, explain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Columns of :attr:`Genotypes.variants`, in order.
+VARIANT_SCHEMA = pa.schema(
+    [
+        ("chromosome", pa.string()),
+        ("base_pair_location", pa.int64()),
+        ("variant_id", pa.string()),
+        ("effect_allele", pa.string()),
+        ("other_allele", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The people of a genotype file, in the order of its columns.
+
+    Parameters
+    ----------
+    sample_ids, family_ids : sequence of str
+        IID and FID. A family id of ``"0"`` means none.
+    sex : (samples,) int8 array
+        1 male, 2 female, 0 unknown, as PLINK writes it.
+    is_founder : (samples,) bool array
+        True where no parent is recorded.
+    """
+
+    sample_ids: tuple[str, ...]
+    family_ids: tuple[str, ...]
+    sex: Int8[np.ndarray, " samples"]
+    is_founder: Bool[np.ndarray, " samples"]
+
+    def __post_init__(self) -> None:
+        n = len(self.sample_ids)
+        if not (len(self.family_ids) == len(self.sex) == len(self.is_founder) == n):
+            raise InconsistentError("sample ids, family ids, sex and founders differ in length.")
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def __repr__(self) -> str:
+        return f"Samples({len(self):,} people)"
+
+
+class Genotypes(ABC):
+    """Lazily read genotypes: copies of the effect allele, 0 to 2, missing is missing.
+
+    A ``Genotypes`` holds tables and file names, never the matrix, so that it can be sent to another
+    process. Blocks are runs of whole variants: samples are never split.
+
+    Attributes
+    ----------
+    samples : Samples
+        Columns of the matrix, in file order.
+    variants : pyarrow.Table
+        Rows of the matrix with the columns of ``VARIANT_SCHEMA``. ``effect_allele`` is the allele
+        whose copies are counted.
+    """
+
+    samples: Samples
+    variants: pa.Table
+
+    @property
+    def n_samples(self) -> int:
+        """Number of people in the file."""
+        return len(self.samples)
+
+    @property
+    def n_variants(self) -> int:
+        """Number of variants in the file."""
+        return int(self.variants.num_rows)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(variants, samples)."""
+        return self.n_variants, self.n_samples
+
+    @abstractmethod
+    def read_dosages(self, rows: np.ndarray) -> Float32[np.ndarray, "variants samples"]:
+        """Copies of the effect allele at the given rows; NaN is a missing call."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """Identity of the input files: names, sizes, modification times, digests of the tables."""
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the variant table as a pandas DataFrame."""
+        return self.variants.to_pandas()
+
+
+class PackedGenotypes(Genotypes):
+    """Genotypes that come as PLINK's two-bit codes, four people to a byte.
+
+    Codes, low bits first: ``00`` two copies of the effect allele, ``10`` (binary) one copy,
+    ``11`` none, ``01`` missing. This is PLINK 1's code when the effect allele is column 5 of the
+    ``.bim``; a reader whose effect allele is column 6 swaps ``00`` and ``11``.
+    """
+
+    @abstractmethod
+    def read_packed(self, rows: np.ndarray) -> UInt8[np.ndarray, "variants bytes"]:
+        """Packed codes at the given rows, ``ceil(n_samples / 4)`` bytes each, padding bits zero."""
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Latent traits of people: what the scan explains.
+
+    Parameters
+    ----------
+    values : (samples, latents) float array
+        NaN is missing; infinite values are refused.
+    sample_ids : tuple of str
+        IID of each row, unique unless ``family_ids`` tell the rows apart.
+    names : tuple of str
+        Unique name of each latent.
+    family_ids : tuple of str, optional
+        FID of each row where the file had one.
+    source : mapping
+        Where the latents come from (file, digest, encoder and weights hash when known).
+    """
+
+    values: Float64[np.ndarray, "samples latents"]
+    sample_ids: tuple[str, ...]
+    names: tuple[str, ...]
+    family_ids: tuple[str, ...] | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_labelled("latents", self.values, self.sample_ids, self.names, self.family_ids)
+
+    def __repr__(self) -> str:
+        return f"Latents({len(self.sample_ids):,} samples x {len(self.names):,} latents)"
+
+
+@dataclass(frozen=True)
+class Covariates:
+    """Nuisance columns of people, categorical columns already expanded, no intercept.
+
+    Parameters
+    ----------
+    values : (samples, covariates) float array
+        NaN is missing: such a person is left out of the scan.
+    sample_ids, names, family_ids
+        As in :class:`Latents`.
+    terms : tuple of str
+        The term of the formula or the source column each covariate was made from.
+    """
+
+    values: Float64[np.ndarray, "samples covariates"]
+    sample_ids: tuple[str, ...]
+    names: tuple[str, ...]
+    family_ids: tuple[str, ...] | None = None
+    terms: tuple[str, ...] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_labelled("covariates", self.values, self.sample_ids, self.names, self.family_ids)
+
+    def __repr__(self) -> str:
+        return f"Covariates({len(self.sample_ids):,} samples x {len(self.names):,} columns)"
+
+
+def _check_labelled(
+    what: str,
+    values: np.ndarray,
+    sample_ids: Sequence[str],
+    names: Sequence[str],
+    family_ids: Sequence[str] | None,
+) -> None:
+    if values.shape != (len(sample_ids), len(names)):
+        raise InconsistentError(
+            explain(
+                f"the {what} have shape {values.shape}",
+                expected=f"{len(sample_ids):,} sample ids and {len(names):,} names were given",
+            )
+        )
+    check_unique(f"the {what} names", names, error=MalformedError)
+    keys = sample_ids if family_ids is None else [f"{f}\t{i}" for f, i in zip(family_ids, sample_ids)]
+    if len(set(keys)) != len(keys):
+        raise InconsistentError(
+            explain(
+                f"the {what} hold {len(keys) - len(set(keys)):,} rows whose sample id occurred before",
+                expected="One row per person is needed",
+                do="Keep one row per person (one imaging visit) and run again",
+            )
+        )
+    check_finite(f"the {what}", values)
