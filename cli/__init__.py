@@ -1,0 +1,1 @@
+"""The command line of imgwas, installed as ``imgwas_cli``."""

@@ -30,9 +30,7 @@ def check_range(
     if low <= value <= high:
         return value
     span = f"from {low:g} to {high:g}" if np.isfinite(high) else f"at least {low:g}"
-    raise UsageError(
-        explain(f"{name} is {value:g}", expected=f"It must be {span} {unit}".rstrip())
-    )
+    raise UsageError(explain(f"{name} is {value:g}", expected=f"It must be {span} {unit}".rstrip()))
 
 
 def check_finite(name: str, values: np.ndarray) -> None:

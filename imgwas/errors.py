@@ -125,7 +125,9 @@ def explain(what: str, *, expected: str = "", where: str = "", do: str = "") -> 
         The sentences, each ended by a full stop.
     """
     parts = (part.strip() for part in (what, expected, where, do))
-    return " ".join(part if part.endswith((".", "?", "!")) else f"{part}." for part in parts if part)
+    return " ".join(
+        part if part.endswith((".", "?", "!")) else f"{part}." for part in parts if part
+    )
 
 
 def redact(sample_id: str) -> str:

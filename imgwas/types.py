@@ -99,7 +99,7 @@ class Genotypes(ABC):
 
     @abstractmethod
     def read_dosages(self, rows: np.ndarray) -> Float32[np.ndarray, "variants samples"]:
-        """Copies of the effect allele at the given rows; NaN is a missing call."""
+        """Return copies of the effect allele at the given rows; NaN is a missing call."""
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -197,11 +197,15 @@ def _check_labelled(
             )
         )
     check_unique(f"the {what} names", names, error=MalformedError)
-    keys = sample_ids if family_ids is None else [f"{f}\t{i}" for f, i in zip(family_ids, sample_ids)]
+    keys = (
+        sample_ids
+        if family_ids is None
+        else [f"{f}\t{i}" for f, i in zip(family_ids, sample_ids, strict=True)]
+    )
     if len(set(keys)) != len(keys):
         raise InconsistentError(
             explain(
-                f"the {what} hold {len(keys) - len(set(keys)):,} rows whose sample id occurred before",
+                f"the {what} hold {len(keys) - len(set(keys)):,} rows whose sample id came before",
                 expected="One row per person is needed",
                 do="Keep one row per person (one imaging visit) and run again",
             )

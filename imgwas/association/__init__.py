@@ -1,0 +1,1 @@
+"""Rack of association tests: align, project, scan."""

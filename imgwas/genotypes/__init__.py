@@ -1,0 +1,1 @@
+"""Rack of genotype formats: ``open_genotypes`` and ``READERS``."""

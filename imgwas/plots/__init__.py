@@ -1,0 +1,1 @@
+"""Rack of figures: one file per figure, ``f(data, *, ax=None, ...) -> Axes``."""

@@ -1,0 +1,1 @@
+"""Simulated cohorts that know their truth."""

@@ -1,0 +1,1 @@
+"""The result store of a scan, and its exports."""
