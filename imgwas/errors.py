@@ -131,9 +131,21 @@ def explain(what: str, *, expected: str = "", where: str = "", do: str = "") -> 
 
 
 def redact(sample_id: str) -> str:
-    """Hide all but the last three characters of a person's id, for terminals and logs."""
-    tail = sample_id[-3:] if len(sample_id) > 4 else ""
-    return f"****{tail}"
+    """Mask a person's id for terminals and logs, keeping its shape.
+
+    Digits become ``#`` except the last two, letters beyond the fourth become ``*``: enough to see
+    that one file writes ``sub-#####17`` and the other ``#####17``, too little to tell who it is.
+    """
+    masked = []
+    letters = 0
+    for position, character in enumerate(sample_id):
+        letters += character.isalpha()
+        if character.isdigit() and position < len(sample_id) - 2:
+            character = "#"
+        elif character.isalpha() and letters > 4:
+            character = "*"
+        masked.append(character)
+    return "".join(masked[:40])
 
 
 def first_ids(ids: Sequence[str], limit: int = 3) -> str:

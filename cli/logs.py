@@ -1,0 +1,96 @@
+"""Where messages go: the terminal in short, the run's own log file in full."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import resource
+import shlex
+import socket
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+import click
+
+logger = logging.getLogger("imgwas")
+
+_LIBRARIES = ("numpy", "pyarrow", "pandas", "scipy", "dask", "distributed", "matplotlib")
+
+
+class _Echo(logging.Handler):
+    """Messages for the terminal, on standard error, control characters made visible."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = _printable(record.getMessage())
+        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        click.echo(f"{prefix}{text}", err=True)
+
+
+class _Clean(logging.Formatter):
+    """One line per record in the file; an id with an escape sequence stays harmless."""
+
+    converter = time.gmtime
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(_printable(line) for line in super().format(record).split("\n"))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def to_terminal(*, verbose: bool = False, quiet: bool = False) -> None:
+    """Show messages on standard error."""
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    for handler in [h for h in logger.handlers if isinstance(h, _Echo)]:
+        logger.removeHandler(handler)
+    handler = _Echo()
+    handler.setLevel(level)
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+
+
+def to_file(out: Path) -> Path:
+    """Start the log of this attempt; earlier attempts keep theirs."""
+    number = 1
+    while (out / f"log-{number}.txt").exists():
+        number += 1
+    path = out / f"log-{number}.txt"
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(_Clean("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
+    logger.addHandler(handler)
+    _describe_machine()
+    return path
+
+
+def _describe_machine() -> None:
+    logger.debug("command  %s", shlex.join(["imgwas", *sys.argv[1:]]))
+    logger.debug("folder   %s", Path.cwd())
+    logger.debug(
+        "host     %s, %s, Python %s",
+        socket.gethostname(),
+        platform.platform(),
+        platform.python_version(),
+    )
+    logger.debug("imgwas   %s", metadata.version("imgwas"))
+    logger.debug("libraries %s", ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES))
+    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "DX_JOB_ID", "OPENBLAS_CORETYPE"):
+        if name in os.environ:
+            logger.debug("%s=%s", name, os.environ[name])
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)

@@ -1,0 +1,158 @@
+"""Entry point of the command ``imgwas``: commands, exit codes, and how errors look.
+
+Commands live one to a file and are imported when they are called, so that ``imgwas --help`` is
+instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+#: command -> (module, one line for --help)
+COMMANDS = {
+    "associate": (
+        "imgwas_cli.associate",
+        "latents -> statistics: scan every variant for every latent",
+    ),
+    "export": ("imgwas_cli.export", "statistics -> GWAS-SSF, REGENIE, PLINK 2 or exchange tables"),
+    "plot": ("imgwas_cli.plot", "statistics -> Manhattan and QQ figures"),
+    "simulate": ("imgwas_cli.simulate", "write a cohort whose truth is known"),
+    "demo": ("imgwas_cli.demo", "simulate, scan and plot in under a minute"),
+}
+
+OUT_OF_MEMORY, BROKEN_PIPE, INTERNAL_BUG, USAGE = 2, 0, 60, 8
+
+
+class LazyCommands(click.Group):
+    """A group that knows its commands by name and imports them when they run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names, in the order of the work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the module of a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Refuse an unknown command with the nearest known one."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from imgwas.checks import did_you_mean
+
+            hint = did_you_mean(args[0], COMMANDS) or f"Commands: {', '.join(COMMANDS)}."
+            ctx.fail(f"There is no command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+EPILOG = """Start here: imgwas demo demo
+
+Exit codes follow PLINK 2: 0 done, 2 out of memory, 3 cannot open, 4 read error, 5 write error or
+disk full, 6 malformed input, 7 inputs that do not belong together, 8 bad command line, 13 nothing
+computable, 20 unfinished but resumable, 21 refused for safety, 60 a bug, 130/143 stopped by a
+signal."""
+
+
+@click.group(cls=LazyCommands, epilog=EPILOG, context_settings={"max_content_width": 96})
+@click.version_option(package_name="imgwas", message="imgwas %(version)s")
+def main() -> None:
+    """Genome-wide association of imaging latents.
+
+    Nothing is written outside --out. A run that was stopped continues when the same command is
+    given again.
+    """
+
+
+def app(args: list[str] | None = None) -> None:
+    """Run the command line and exit with a code that says how it went."""
+    prefer_wide_kernels()
+    sys.exit(run(args))
+
+
+def run(args: list[str] | None = None) -> int:
+    """Run the command line; return its exit code and never raise for a user's mistake."""
+    debug = bool(os.environ.get("IMGWAS_DEBUG"))
+    try:
+        result = main.main(args=args, prog_name="imgwas", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Abort:
+        click.echo("imgwas: stopped", err=True)
+        return 130
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except MemoryError as error:
+        click.echo(f"imgwas: out of memory ({error}). Use fewer --threads.", err=True)
+        return OUT_OF_MEMORY
+    except KeyboardInterrupt:
+        click.echo("imgwas: stopped; the same command resumes", err=True)
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        return _explain_failure(error)
+
+
+def _explain_failure(error: Exception) -> int:
+    from imgwas.errors import ImgwasError
+    from imgwas.files import write_error
+
+    logger = logging.getLogger("imgwas")
+    if isinstance(error, ImgwasError):
+        click.echo(f"imgwas: error: {error}", err=True)
+        logger.debug("traceback", exc_info=error)
+        return error.exit_code
+    if isinstance(error, OSError) and error.filename:
+        known = write_error(Path(str(error.filename)), error)
+        click.echo(f"imgwas: error: {known}", err=True)
+        return known.exit_code
+    logger.error("internal error", exc_info=error)
+    click.echo(
+        f"imgwas: internal error: {type(error).__name__}: {error}\n"
+        "This is a bug. Run again with IMGWAS_DEBUG=1 for the traceback and report it.",
+        err=True,
+    )
+    return INTERNAL_BUG
+
+
+def prefer_wide_kernels() -> None:
+    """Let OpenBLAS use AVX-512 on AMD processors, where it falls back to AVX2 for want of a name.
+
+    Measured on Zen 5 with OpenBLAS 0.3.23 and 0.3.31: 1.8 times the speed. Must be set before NumPy
+    is loaded; a choice of the user's stands.
+    """
+    if "OPENBLAS_CORETYPE" in os.environ or "numpy" in sys.modules:
+        return
+    try:
+        cpu = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return
+    head = cpu.partition("\n\n")[0]
+    needed = ("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd")
+    if "AuthenticAMD" in head and all(f" {flag} " in f"{head} " for flag in needed):
+        os.environ["OPENBLAS_CORETYPE"] = "SkylakeX"
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,155 @@
+"""Every option that more than one command takes, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Spellings of other programs and the option to type here.
+ELSEWHERE = {
+    "--phenoFile": "--pheno",
+    "--phenoCol": "--latent-name",
+    "--phenoColList": "--latent-name",
+    "--pheno-col": "--latent-name",
+    "--covarFile": "--covar",
+    "--covarCol": "--covar-name",
+    "--covarColList": "--covar-name",
+    "--catCovarList": "--categorical",
+    "--cat-covar": "--categorical",
+    "--minMAC": "--mac",
+    "--chrList": "--chr",
+    "--apply-rint": "--rank-normal",
+    "--int": "--rank-normal",
+    "--pheno-quantile-normalize": "--rank-normal",
+    "--glm": "associate",
+    "--maxCatLevels": "--max-levels",
+}
+
+
+class Command(click.Command):
+    """A command whose help starts with an example and groups its options."""
+
+    def __init__(
+        self,
+        *args: Any,
+        example: str = "",
+        groups: dict[str, list[str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.example, self.groups = example, groups or {}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Name our option for the spelling of another program."""
+        for argument in args:
+            name = argument.split("=")[0]
+            if name in ELSEWHERE and not any(name in p.opts for p in self.params):
+                raise click.UsageError(
+                    f"There is no option {name} here: use {ELSEWHERE[name]}.", ctx
+                )
+        return super().parse_args(ctx, args)
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the text, then the example."""
+        super().format_help_text(ctx, formatter)
+        if self.example:
+            with formatter.section("Example"):
+                for line in self.example.strip().splitlines():
+                    formatter.write(f"  {line}\n")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options group by group."""
+        left = {p.name: p for p in self.get_params(ctx)}
+        for title, names in self.groups.items():
+            self._section(ctx, formatter, title, [left.pop(n) for n in names if n in left])
+        self._section(ctx, formatter, "Other", list(left.values()))
+
+    def _section(
+        self,
+        ctx: click.Context,
+        formatter: click.HelpFormatter,
+        title: str,
+        params: list[click.Parameter],
+    ) -> None:
+        records = [record for p in params if (record := p.get_help_record(ctx)) is not None]
+        if records:
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+class CommaList(click.ParamType):
+    """Words separated by commas."""
+
+    name = "a,b,c"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Split at commas."""
+        if isinstance(value, (tuple, list)):
+            return tuple(value)
+        words = tuple(word.strip() for word in str(value).split(","))
+        if not all(words):
+            self.fail(f"{value!r} has an empty entry. Separate names by single commas.", param, ctx)
+        return words
+
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(path_type=Path)
+
+
+def stack(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    """Combine option decorators into one, first written first shown."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+out_folder = click.option("--out", type=FOLDER, required=True, help="Folder for the results.")
+threads = click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    show_default="the cores this process may use",
+    help="Threads of this process.",
+)
+verbosity = stack(
+    [
+        click.option("--quiet", is_flag=True, help="Only warnings and errors on the terminal."),
+        click.option(
+            "--verbose", is_flag=True, help="Everything the log file gets, on the terminal."
+        ),
+    ]
+)
+
+genotype_input = stack(
+    [
+        click.option(
+            "--bfile",
+            metavar="PREFIX",
+            help="PREFIX.bed, PREFIX.bim and PREFIX.fam; {chr} stands for every chromosome.",
+        ),
+        click.option(
+            "--bed",
+            metavar="FILE",
+            help="A .bed file (or its prefix), with the .bim and .fam beside it.",
+        ),
+        click.option("--bim", type=FILE, help="A .bim file of another name."),
+        click.option("--fam", type=FILE, help="A .fam file of another name."),
+        click.option(
+            "--effect-allele",
+            metavar="a1|a2|FILE",
+            default="a1",
+            show_default=True,
+            help="Allele to count: column 5 or 6 of the .bim, or a file of variant id and allele.",
+        ),
+    ]
+)

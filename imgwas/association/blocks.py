@@ -1,0 +1,221 @@
+"""A block of variants as the kernel sees it: decoded once, exact moments per group.
+
+Genotypes stay integers: missing calls are decoded as zero and filled afterwards, the rarer allele is
+the one counted, and sums of squares come from genotype counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float64, Int8, Int64, UInt8
+
+from imgwas.genotypes.counts import GenotypeCounts
+from imgwas.sumstats.reasons import (
+    ALL_MISSING,
+    MONOMORPHIC,
+    NO_SAMPLES,
+    TESTED,
+    TOO_FEW_SAMPLES,
+)
+
+#: The product's columns are padded to a multiple of this, so that every call has a full tile.
+COLUMN_TILE = 16
+#: A variant whose covariates leave less than this share of its variance is not tested.
+EXPLAINED = 1e-8
+
+
+@dataclass(frozen=True)
+class GroupArrays:
+    """What the kernel needs of the people and traits of one missingness group.
+
+    Rows are the people of the packed genotypes, four to a byte, padding included; people outside
+    the group have zero rows.
+
+    Parameters
+    ----------
+    traits : (people, traits) float64 array
+        Residual traits, each of length one and orthogonal to ``basis`` and to the intercept.
+    basis : (people, rank - 1) float64 array
+        Centred orthonormal covariates, without the intercept.
+    mask : (bytes,) uint8 array or None
+        ``0b11`` for each person in the group; None if all are.
+    n : int
+        People in the group.
+    rank : int
+        Rank of the covariates with the intercept.
+    trait_scale : (traits,) float64 array
+        Length of each residual trait before scaling, in units of the latent.
+    """
+
+    traits: Float64[np.ndarray, "people traits"]
+    basis: Float64[np.ndarray, "people covariates"]
+    trait_scale: Float64[np.ndarray, " traits"]
+    mask: UInt8[np.ndarray, " bytes"] | None
+    n: int
+    rank: int
+
+    @property
+    def n_traits(self) -> int:
+        """Number of traits in the group."""
+        return int(self.traits.shape[1])
+
+    @property
+    def dof(self) -> int:
+        """Degrees of freedom where no genotype is dropped."""
+        return self.n - self.rank - 1
+
+    def product_matrix(self, dtype: type[np.floating]) -> Float[np.ndarray, "people columns"]:
+        """``[traits | basis]``, zero-padded to a whole number of tiles."""
+        n_columns = self.traits.shape[1] + self.basis.shape[1]
+        padded = max(COLUMN_TILE, -(-n_columns // COLUMN_TILE) * COLUMN_TILE)
+        matrix = np.zeros((len(self.traits), padded), dtype)
+        matrix[:, : self.n_traits] = self.traits
+        matrix[:, self.n_traits : n_columns] = self.basis
+        return matrix
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """One group's statistics of one block.
+
+    ``t`` is NaN wherever ``reason`` is not zero. ``scale`` is ``s_g``. ``beta`` is in units of
+    the latent and present only where people were dropped per variant.
+    """
+
+    t: Float[np.ndarray, "variants traits"]
+    beta: Float[np.ndarray, "variants traits"] | None
+    n: Int64[np.ndarray, " variants"]
+    dof: Int64[np.ndarray, " variants"]
+    effect_allele_frequency: Float64[np.ndarray, " variants"]
+    scale: Float64[np.ndarray, " variants"]
+    reason: Int8[np.ndarray, " variants"]
+
+
+class Workspace:
+    """Decode buffer and product buffer of one thread, made once and used for every block."""
+
+    def __init__(self, block_size: int, n_bytes: int, dtype: type[np.floating]) -> None:
+        self.dtype = np.dtype(dtype)
+        self.lookup = decode_table(self.dtype)
+        self.dosage = np.zeros((block_size, n_bytes, 4), self.dtype)
+        self._products: dict[int, np.ndarray] = {}
+
+    def product(self, matrix: np.ndarray) -> np.ndarray:
+        """Return ``dosage @ matrix`` for the whole buffer, so that its shape never changes."""
+        n_columns = matrix.shape[1]
+        flat = self.dosage.reshape(len(self.dosage), -1)
+        out = self._products.get(n_columns)
+        if out is None:
+            out = self._products[n_columns] = np.empty((len(flat), n_columns), self.dtype)
+        return np.matmul(flat, matrix, out=out)
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Missing calls of a block: row of each, and its column in the decoded matrix."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+
+    @property
+    def any_missing(self) -> bool:
+        return len(self.rows) > 0
+
+
+class GroupBlock:
+    """A block seen by one group: exact moments from the integer counts, in the coded allele."""
+
+    def __init__(
+        self,
+        coded: np.ndarray,
+        flip: np.ndarray,
+        gaps: Gaps,
+        group: GroupArrays,
+        counts: GenotypeCounts,
+        workspace: Workspace,
+    ) -> None:
+        self.coded, self.gaps, self.group, self.workspace = coded, gaps, group, workspace
+        self.sign = np.where(flip, -1.0, 1.0)
+        self.n_called = group.n - counts.n_missing
+        copies = 2 * counts.n_effect_homozygote + counts.n_heterozygote
+        squares = 4 * counts.n_effect_homozygote + counts.n_heterozygote
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self.effect_allele_frequency = copies / (2.0 * self.n_called)
+            #: sum of squares about the mean, exact up to the one division
+            self.sum_of_squares = (self.n_called * squares - copies * copies) / self.n_called
+            coded_copies = np.where(flip, 2 * self.n_called - copies, copies)
+            self.mean = np.nan_to_num(coded_copies / self.n_called)
+        self.coded_copies = coded_copies
+        self.coded_squares = np.where(flip, 4 * self.n_called - 4 * copies + squares, squares)
+        self.reason = self._reasons()
+
+    def _reasons(self) -> np.ndarray:
+        reason = np.full(len(self.n_called), TESTED, np.int8)
+        reason[self.sum_of_squares == 0] = MONOMORPHIC
+        reason[self.n_called == 0] = ALL_MISSING
+        if self.group.n == 0:
+            reason[:] = NO_SAMPLES
+        elif self.group.dof < 1:
+            reason[:] = TOO_FEW_SAMPLES
+        return reason
+
+    def fill_missing(self, value: np.ndarray) -> None:
+        """Write one value per variant into the missing calls of the decode buffer."""
+        if self.gaps.any_missing:
+            flat = self.workspace.dosage.reshape(len(self.workspace.dosage), -1)
+            flat[self.gaps.rows, self.gaps.columns] = value[self.gaps.rows]
+
+    def rows_in_double(self, rows: np.ndarray) -> Float64[np.ndarray, "variants people"]:
+        """Decode some variants again in double precision, missing calls at the group's mean."""
+        table = decode_table(np.dtype(np.float64), missing=np.nan)
+        dosage = table[self.coded[rows]].reshape(len(rows), -1)
+        return np.where(np.isnan(dosage), self.mean[rows, None], dosage)
+
+
+def people_used(group: GroupArrays, n_people: int) -> np.ndarray:
+    if group.mask is None:
+        used = np.zeros(n_people, bool)
+        used[: group.n] = True
+        return used
+    return ((group.mask[:, None] >> np.array([0, 2, 4, 6], np.uint8)) & 1).astype(bool).ravel()
+
+
+def swap_alleles(packed: np.ndarray, flip: np.ndarray) -> np.ndarray:
+    """Turn 00 into 11 and back in the rows to flip; 10 and 01 stay."""
+    if not flip.any():
+        return packed
+    coded = packed.copy()
+    rows = coded[flip]
+    same = ~(rows ^ (rows >> 1)) & 0x55
+    coded[flip] = rows ^ (same | (same << 1))
+    return coded
+
+
+def decode_table(dtype: np.dtype, missing: float = 0.0) -> np.ndarray:
+    """Copies of the effect allele for each of the four people of each byte value."""
+    of_code = np.array([2.0, missing, 1.0, 0.0], dtype)
+    codes = np.arange(256, dtype=np.uint8)[:, None] >> np.array([0, 2, 4, 6], np.uint8)
+    return of_code[codes & 3]
+
+
+def decode(coded: np.ndarray, workspace: Workspace) -> None:
+    """Decode into the buffer; rows past the block keep zeros."""
+    out = workspace.dosage[: len(coded)]
+    np.take(workspace.lookup, coded, axis=0, out=out, mode="clip")
+    workspace.dosage[len(coded) :] = 0
+
+
+def missing_positions(coded: np.ndarray, counts: list[GenotypeCounts]) -> Gaps:
+    """Row and column of each missing call (code 01)."""
+    if not any(count.n_missing.any() for count in counts):
+        return Gaps(np.empty(0, np.int64), np.empty(0, np.int64))
+    low = coded & ~(coded >> 1) & 0x55
+    rows, bytes_ = np.nonzero(low)
+    values = low[rows, bytes_]
+    found = [np.flatnonzero(values & (1 << (2 * s))) for s in range(4)]
+    return Gaps(
+        np.concatenate([rows[f] for f in found]),
+        np.concatenate([bytes_[f] * 4 + s for s, f in enumerate(found)]),
+    )

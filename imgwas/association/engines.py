@@ -1,0 +1,229 @@
+"""Where parts are computed: threads of this process, or workers of a dask cluster.
+
+Every engine runs the same functions on the same parts, so the numbers cannot depend on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from threadpoolctl import threadpool_limits
+
+from imgwas.association.blocks import Workspace
+from imgwas.association.parts import PartBuilder, scan_rows
+from imgwas.association.task import ScanTask, load_task, save_task
+from imgwas.errors import ImgwasError, IncompleteError, MissingLibraryError, explain
+from imgwas.types import PackedGenotypes
+
+if TYPE_CHECKING:
+    from distributed import Client, LocalCluster
+
+logger = logging.getLogger(__name__)
+
+Receipt = dict[str, Any]
+_thread = threading.local()
+
+
+def run_on_threads(
+    task: ScanTask,
+    parts: Sequence[int],
+    *,
+    digest: str,
+    threads: int,
+    on_variants: Callable[[int], None],
+    on_receipt: Callable[[Receipt], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Compute parts on threads of this process, block by block in order.
+
+    The matrix product runs on one thread per block, so that its rounding does not depend on the
+    number of threads. At most three blocks per thread are under way.
+    """
+    _ = task.matrices, task.kinds  # made once, before threads ask for them together
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        waiting: set[Future] = set()
+        try:
+            for builder, index, rows in _jobs(task, parts):
+                if stop():
+                    break
+                waiting.add(pool.submit(_run_block, task, builder, index, rows, digest))
+                if len(waiting) >= 3 * threads:
+                    waiting = _collect(waiting, on_variants, on_receipt)
+            while waiting:
+                waiting = _collect(waiting, on_variants, on_receipt)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _jobs(task: ScanTask, parts: Sequence[int]) -> Iterator[tuple[PartBuilder, int, Any]]:
+    for part in parts:
+        builder = PartBuilder(task, part)
+        for index, rows in enumerate(builder.block_rows):
+            yield builder, index, rows
+
+
+def _run_block(
+    task: ScanTask, builder: PartBuilder, index: int, rows: Any, digest: str
+) -> tuple[int, Receipt | None]:
+    result = scan_rows(task, rows, _workspace(task))
+    receipt = builder.publish(digest) if builder.add(index, result) else None
+    return len(rows), receipt
+
+
+def _workspace(task: ScanTask) -> Workspace:
+    """Buffers of this thread, for this task."""
+    held = getattr(_thread, "workspace", None)
+    if held is None or held[0] is not task:
+        settings = task.settings
+        workspace = Workspace(settings.block_size, task.n_bytes, settings.dtype)
+        held = _thread.workspace = (task, workspace)
+    return held[1]
+
+
+def _collect(
+    waiting: set[Future],
+    on_variants: Callable[[int], None],
+    on_receipt: Callable[[Receipt], None],
+) -> set[Future]:
+    done, left = wait(waiting, return_when=FIRST_COMPLETED)
+    for future in done:
+        n, receipt = future.result()
+        on_variants(n)
+        if receipt is not None:
+            on_receipt(receipt)
+    return left
+
+
+def run_on_client(
+    task: ScanTask,
+    parts: Sequence[int],
+    *,
+    client: Client,
+    digest: str,
+    on_variants: Callable[[int], None],
+    on_receipt: Callable[[Receipt], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Compute parts on the workers of a dask client that see the same folders.
+
+    Workers map the projected traits from the run's private folder and return a receipt of a few
+    hundred bytes; nothing is scattered, and at most four parts per worker thread are submitted.
+    """
+    from distributed import as_completed
+
+    folder = (task.out / "private" / "task").resolve()
+    save_task(task, folder)
+    window = max(4, 4 * sum(client.nthreads().values()))
+    queue = iter(parts)
+
+    def submit(part: int) -> Any:
+        return client.submit(
+            run_part,
+            part,
+            folder=folder,
+            out=task.out.resolve(),
+            genotypes=task.genotypes,
+            digest=digest,
+            key=f"imgwas-{digest[:12]}-part-{part}",
+            pure=False,
+            retries=2,
+        )
+
+    first = [part for part, _ in zip(queue, range(window), strict=False)]
+    under_way = as_completed([submit(part) for part in first])
+    failed: list[str] = []
+    for future in under_way:
+        receipt = _result(future, failed)
+        if receipt is not None:
+            on_variants(receipt["stop"] - receipt["start"])
+            on_receipt(receipt)
+        future.release()
+        part = None if stop() else next(queue, None)
+        if part is not None:
+            under_way.add(submit(part))
+    if failed:
+        raise IncompleteError(_failed(failed, task))
+
+
+def _result(future: Any, failed: list[str]) -> Receipt | None:
+    try:
+        return dict(future.result())
+    except ImgwasError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a worker can die of anything; the others go on
+        failed.append(f"{future.key}: {type(error).__name__}")
+        logger.error("%s failed on its worker: %s", future.key, error)
+        return None
+
+
+def _failed(failed: list[str], task: ScanTask) -> str:
+    parts = [int(name.split("-part-")[1].split(":")[0]) for name in failed]
+    start, stop = task.part_range(parts[0])
+    return explain(
+        f"{len(failed)} of {task.n_parts} parts could not be computed ({failed[0]})",
+        where=f"first: variants {start:,} to {stop:,}",
+        do="Finished parts are kept. Give the workers more memory, then run the same command again",
+    )
+
+
+def run_part(
+    part: int, *, folder: Path, out: Path, genotypes: PackedGenotypes, digest: str
+) -> Receipt:
+    """Compute one part in this process; the function that every cluster runs."""
+    task = load_task(folder, out, genotypes)
+    builder = PartBuilder(task, part)
+    with threadpool_limits(1, user_api="blas"):
+        for index, rows in enumerate(builder.block_rows):
+            builder.add(index, scan_rows(task, rows, _workspace(task)))
+    return builder.publish(digest)
+
+
+@contextlib.contextmanager
+def local_cluster(workers: int, *, memory_limit: str | None = None) -> Iterator[Client]:
+    """Start worker processes that listen on the loopback interface only."""
+    from distributed import Client, LocalCluster
+
+    try:
+        cluster: LocalCluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            memory_limit=memory_limit or "auto",
+            silence_logs=logging.ERROR,
+        )
+    except (OSError, RuntimeError) as error:
+        raise MissingLibraryError(
+            explain(f"{workers} worker processes could not start ({error})")
+        ) from error
+    with cluster, Client(cluster) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def join_cluster(address: str) -> Iterator[Client]:
+    """Connect to a running scheduler; warn when the connection is neither local nor encrypted."""
+    from distributed import Client
+
+    if address.startswith("tcp://") and "127.0.0.1" not in address and "localhost" not in address:
+        logger.warning("%s is not encrypted: anyone who reaches it can run code there", address)
+    try:
+        client = Client(address, timeout="20s")
+    except (OSError, TimeoutError, ValueError) as error:
+        raise MissingLibraryError(
+            explain(
+                f"no dask scheduler answers at {address} ({type(error).__name__})",
+                do="Start one with 'dask scheduler', or use --workers N",
+            )
+        ) from error
+    with client:
+        yield client

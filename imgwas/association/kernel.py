@@ -1,0 +1,192 @@
+"""The block kernel: packed genotypes in, t statistics out, one matrix product per block.
+
+For the people of a group let ``Q`` be an orthonormal basis of the covariates and the intercept, and
+``y`` a trait with its projection on ``Q`` removed and scaled to length one. For a variant with
+dosages ``g`` the Frisch-Waugh-Lovell theorem gives ordinary least squares of the trait on
+``[Q, g]`` from three numbers, without projecting the genotype itself::
+
+    s_g^2 = g'g - |Q'g|^2    r = g'y / s_g    t = r sqrt(dof / (1 - r^2))    dof = n - rank(Q) - 1
+
+``g'y`` and ``Q'g`` for all variants and traits of a block are the columns of one product
+``G [Y | Q]``. The intercept never enters floating point: ``g'g - n mean(g)^2`` comes from integer
+genotype counts. Variants are counted by their rarer allele inside the product, which keeps rounding
+errors small, and the sign is turned back afterwards.
+
+Single precision carries a rounding error near ``1e-7 sqrt(n)`` into t; entries where it could be
+amplified (large t, or a variant almost explained by the covariates) are computed again in double.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from imgwas.association.blocks import (
+    EXPLAINED,
+    GroupArrays,
+    GroupBlock,
+    GroupResult,
+    Workspace,
+    decode,
+    missing_positions,
+    people_used,
+    swap_alleles,
+)
+from imgwas.association.dropping import solve_dropping
+from imgwas.genotypes.counts import GenotypeCounts, count_packed
+from imgwas.sumstats.reasons import EXPLAINED_BY_COVARIATES, TESTED
+
+#: Below this share of variance left by the covariates, the projection is computed in double.
+DOUBTFUL_SHARE = 0.05
+#: Above these, single-precision t statistics are computed again in double precision.
+LARGE_T, LARGE_R2 = 25.0, 0.25
+
+MissingPolicy = Literal["mean", "drop"]
+
+
+def scan_block(
+    packed: UInt8[np.ndarray, "variants bytes"],
+    groups: list[GroupArrays],
+    *,
+    matrices: list[np.ndarray],
+    workspace: Workspace,
+    counts: list[GenotypeCounts] | None = None,
+    missing: MissingPolicy = "mean",
+) -> list[GroupResult]:
+    """Test every variant of a block against every trait of every group.
+
+    Parameters
+    ----------
+    packed : (variants, bytes) uint8 array
+        Two-bit codes as in :class:`imgwas.types.PackedGenotypes`.
+    groups : list of GroupArrays
+        Missingness groups; each is solved on its own people.
+    matrices : list of array
+        ``group.product_matrix(dtype)`` of each group.
+    workspace : Workspace
+        Buffers of the calling thread; its dtype decides single or double precision.
+    counts : list of GenotypeCounts, optional
+        Genotype counts within each group where they are known already.
+    missing : {"mean", "drop"}
+        Missing calls take the group's mean dosage, or the person is dropped for that variant.
+
+    Returns
+    -------
+    list of GroupResult
+        In the order of ``groups``. A group's numbers do not depend on the other groups.
+
+    Notes
+    -----
+    Multiply-adds: variants x people x (traits + covariates) per group. No array of shape
+    (people, variants, traits) exists.
+    """
+    if counts is None:
+        counts = [count_packed(packed, group.mask) for group in groups]
+    flip = _common_effect_allele(packed, counts, groups)
+    coded = swap_alleles(packed, flip)
+    decode(coded, workspace)
+    gaps = missing_positions(coded, counts)
+    results = []
+    for group, matrix, count in zip(groups, matrices, counts, strict=True):
+        block = GroupBlock(coded, flip, gaps, group, count, workspace)
+        solve = solve_dropping if missing == "drop" else _solve
+        results.append(solve(block, matrix))
+    return results
+
+
+def _solve(block: GroupBlock, matrix: np.ndarray) -> GroupResult:
+    """Mean-imputed least squares of a block for one group."""
+    group, k = block.group, block.group.n_traits
+    block.fill_missing(block.mean)
+    product = block.workspace.product(matrix)[: len(block.coded)]
+    projected = product[:, k : k + group.basis.shape[1]].astype(np.float64)
+    residual = block.sum_of_squares - np.einsum("vc,vc->v", projected, projected)
+    residual = _recheck_residual(block, residual)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.sqrt(residual)
+        weight = (block.sign / scale).astype(matrix.dtype)
+    t = _t_from_products(product[:, :k], weight, group.dof)
+    if matrix.dtype != np.float64:
+        _recheck_large(block, t)
+    untested = block.reason != TESTED
+    t[untested] = np.nan
+    n = np.full(len(t), group.n, np.int64)
+    return GroupResult(
+        t=t,
+        beta=None,
+        n=n,
+        dof=n - group.rank - 1,
+        effect_allele_frequency=block.effect_allele_frequency,
+        scale=np.where(untested, np.nan, scale),
+        reason=block.reason,
+    )
+
+
+def _t_from_products(numerator: np.ndarray, weight: np.ndarray, dof: int) -> np.ndarray:
+    """``t = r sqrt(dof / (1 - r^2))`` in place of a copy, with r clamped below one."""
+    r = numerator * weight[:, None]
+    limit = 1 - np.finfo(r.dtype).eps
+    with np.errstate(invalid="ignore", divide="ignore"):
+        np.clip(r, -limit, limit, out=r)
+        rest = np.multiply(r, r)
+        np.subtract(1, rest, out=rest)
+        np.sqrt(rest, out=rest)
+        np.divide(r, rest, out=r)
+    r *= r.dtype.type(np.sqrt(max(dof, 0)))
+    return r
+
+
+def _recheck_residual(block: GroupBlock, residual: np.ndarray) -> np.ndarray:
+    """Compute doubtful projections in double, and mark variants that covariates explain."""
+    with np.errstate(invalid="ignore"):
+        doubtful = residual < DOUBTFUL_SHARE * block.sum_of_squares
+    rows = np.flatnonzero(doubtful & (block.reason == TESTED))
+    if len(rows):
+        dosage = block.rows_in_double(rows)
+        residual[rows] = _residual_in_double(block, rows, dosage)
+        gone = residual[rows] < EXPLAINED * block.sum_of_squares[rows]
+        block.reason[rows[gone]] = EXPLAINED_BY_COVARIATES
+    return residual
+
+
+def _residual_in_double(block: GroupBlock, rows: np.ndarray, dosage: np.ndarray) -> np.ndarray:
+    """Sum of squares left after the covariates, from the residual itself: no cancellation."""
+    used = people_used(block.group, dosage.shape[1])
+    centred = np.where(used, dosage - block.mean[rows, None], 0.0)
+    basis = block.group.basis
+    rest = centred - (centred @ basis) @ basis.T
+    rest -= (rest @ basis) @ basis.T
+    return np.asarray(np.einsum("vp,vp->v", rest, rest))
+
+
+def _recheck_large(block: GroupBlock, t: np.ndarray) -> None:
+    """Compute large t statistics again, entry by entry, so that companions cannot change them."""
+    dof = block.group.dof
+    if dof < 1:
+        return
+    bound = min(LARGE_T, float(np.sqrt(dof * LARGE_R2 / (1 - LARGE_R2))))
+    with np.errstate(invalid="ignore"):
+        large = np.abs(t) > bound
+    large[block.reason != TESTED] = False
+    rows = np.flatnonzero(large.any(axis=1))
+    for row in rows:
+        dosage = block.rows_in_double(np.array([row]))
+        residual = _residual_in_double(block, np.array([row]), dosage)[0]
+        centred = dosage[0] - block.mean[row]
+        for column in np.flatnonzero(large[row]):
+            r = block.sign[row] * np.dot(centred, block.group.traits[:, column]) / np.sqrt(residual)
+            t[row, column] = r * np.sqrt(dof / max(1 - r * r, np.finfo(np.float64).eps))
+
+
+def _common_effect_allele(
+    packed: np.ndarray, counts: list[GenotypeCounts], groups: list[GroupArrays]
+) -> np.ndarray:
+    """Variants whose effect allele is the commoner one, by everyone in the file block.
+
+    Decided on all people of the block, never on one group, so that a trait's numbers do not depend
+    on which group happens to come first.
+    """
+    whole = counts[0] if groups[0].mask is None else count_packed(packed, None)
+    return np.asarray(whole.n_effect_homozygote > whole.n_other_homozygote)

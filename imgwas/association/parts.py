@@ -1,0 +1,293 @@
+"""One part of a scan: blocks computed, gathered into one table, published with its receipt."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from imgwas.association.blocks import GroupResult, Workspace
+from imgwas.association.kernel import scan_block
+from imgwas.association.task import AUTOSOME, ScanTask, X, Y, compact
+from imgwas.files import publish_bytes, publish_json
+from imgwas.genotypes.counts import GenotypeCounts, count_packed
+
+_KINDS = (AUTOSOME, X, Y)
+
+
+@dataclass(frozen=True)
+class BlockResult:
+    """Everything one block contributes to its part."""
+
+    rows: np.ndarray
+    counts: GenotypeCounts
+    diploid_counts: GenotypeCounts
+    groups: list[GroupResult]
+    removed: dict[str, int]
+    digest: bytes
+
+
+def scan_rows(task: ScanTask, rows: np.ndarray, workspace: Workspace) -> BlockResult:
+    """Read, filter and test the variants of one block."""
+    packed = task.genotypes.read_packed(rows)
+    digest = hashlib.sha256(packed).digest()
+    if task.columns is not None:
+        packed = compact(packed, task.columns)
+    kinds = variant_kinds_of(task, rows)
+    counts = count_packed(packed, task.masks["analysed"])
+    keep, removed = _filter(task, packed, kinds, counts)
+    if not keep.all():
+        rows, packed, kinds, counts = rows[keep], packed[keep], kinds[keep], counts.take(keep)
+    pieces = [
+        _scan_kind(task, packed[start:stop], int(kinds[start]), workspace)
+        for start, stop in _runs(kinds)
+    ]
+    groups = [_join_groups(list(group)) for group in zip(*pieces, strict=True)]
+    if not pieces:
+        groups = [_no_variants(len(names), task) for names in task.names]
+    diploid = _diploid_counts(task, packed, kinds, counts)
+    return BlockResult(rows, counts, diploid, groups, removed, digest)
+
+
+def variant_kinds_of(task: ScanTask, rows: np.ndarray) -> np.ndarray:
+    """Kinds of some rows of the genotype file that are in the scan."""
+    return task.kinds[np.searchsorted(task.rows, rows)]
+
+
+def _filter(
+    task: ScanTask, packed: np.ndarray, kinds: np.ndarray, counts: GenotypeCounts
+) -> tuple[np.ndarray, dict[str, int]]:
+    filters = task.settings.filters
+    if not filters.any_active:
+        return np.ones(len(packed), bool), {}
+    return filters.passes(
+        packed,
+        counts,
+        analysed=task.masks["analysed"],
+        founders=task.masks["founders"],
+        females=task.masks["females"],
+        males=task.masks["males"],
+        kinds=kinds,
+    )
+
+
+def _runs(kinds: np.ndarray) -> list[tuple[int, int]]:
+    """Runs of equal kind, as (start, stop)."""
+    if not len(kinds):
+        return []
+    edges = np.flatnonzero(np.diff(kinds)) + 1
+    return list(zip([0, *edges.tolist()], [*edges.tolist(), len(kinds)], strict=True))
+
+
+def _scan_kind(
+    task: ScanTask, packed: np.ndarray, kind: int, workspace: Workspace
+) -> list[GroupResult]:
+    name = _KINDS[kind]
+    results = scan_block(
+        packed,
+        task.groups[name],
+        matrices=task.matrices[name],
+        workspace=workspace,
+        missing=task.settings.missing_genotype,
+    )
+    if kind == 0:
+        return results
+    return [
+        _haploid_frequency(result, packed, group.mask, task.masks["males"])
+        for result, group in zip(results, task.groups[name], strict=True)
+    ]
+
+
+def _haploid_frequency(
+    result: GroupResult, packed: np.ndarray, used: np.ndarray | None, males: np.ndarray
+) -> GroupResult:
+    """Count each male once in the allele frequency, whatever his coding in the product."""
+    mask = males if used is None else used & males
+    everyone, male = count_packed(packed, used), count_packed(packed, mask)
+    copies = everyone.copies - male.copies / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        frequency = copies / (2 * everyone.n_called - male.n_called)
+    return GroupResult(**(vars(result) | {"effect_allele_frequency": frequency}))
+
+
+def _join_groups(results: list[GroupResult]) -> GroupResult:
+    if len(results) == 1:
+        return results[0]
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(result, name) for result in results])
+        for name in ("t", "n", "dof", "effect_allele_frequency", "scale", "reason")
+    }
+    beta = None
+    if any(result.beta is not None for result in results):
+        beta = np.concatenate([result.beta for result in results])
+    return GroupResult(**joined, beta=beta)
+
+
+def _no_variants(n_traits: int, task: ScanTask) -> GroupResult:
+    none = np.empty(0)
+    return GroupResult(
+        t=np.empty((0, n_traits), task.settings.dtype),
+        beta=np.empty((0, n_traits)) if task.settings.missing_genotype == "drop" else None,
+        n=none.astype(np.int64),
+        dof=none.astype(np.int64),
+        effect_allele_frequency=none,
+        scale=none,
+        reason=none.astype(np.int8),
+    )
+
+
+def _diploid_counts(
+    task: ScanTask, packed: np.ndarray, kinds: np.ndarray, counts: GenotypeCounts
+) -> GenotypeCounts:
+    """Counts for Hardy-Weinberg: females only on X, nobody on Y."""
+    if not kinds.any():
+        return counts
+    females = count_packed(packed, task.masks["females"])
+    nobody = count_packed(packed, np.zeros_like(task.masks["females"]))
+    return GenotypeCounts.choose(kinds, [counts, females, nobody])
+
+
+class PartBuilder:
+    """Collects the blocks of one part, in any order, and publishes them in theirs."""
+
+    def __init__(self, task: ScanTask, part: int) -> None:
+        self.task, self.part = task, part
+        self.block_rows = list(task.blocks(part))
+        self._results: list[BlockResult | None] = [None] * len(self.block_rows)
+        self._left = len(self.block_rows)
+        self._lock = threading.Lock()
+
+    def add(self, index: int, result: BlockResult) -> bool:
+        """Take a block; return True to the caller whose block was the last."""
+        with self._lock:
+            self._results[index] = result
+            self._left -= 1
+            return self._left == 0
+
+    def publish(self, digest: str) -> dict[str, Any]:
+        """Write the part, then its receipt; return the receipt."""
+        blocks = [result for result in self._results if result is not None]
+        self._results = []
+        table = part_table(self.task, blocks)
+        content = encode_part(table)
+        path = part_path(self.task.out, self.part)
+        checksum = publish_bytes(path, content)
+        start, stop = self.task.part_range(self.part)
+        receipt = {
+            "part": self.part,
+            "sha256": checksum,
+            "bytes": len(content),
+            "rows": table.num_rows,
+            "start": start,
+            "stop": stop,
+            "digest": digest,
+            "input_sha256": hashlib.sha256(b"".join(b.digest for b in blocks)).hexdigest(),
+            "counts": _receipt_counts(blocks),
+        }
+        publish_json(receipt_path(self.task.out, self.part), receipt)
+        return receipt
+
+
+def _receipt_counts(blocks: list[BlockResult]) -> dict[str, Any]:
+    removed: dict[str, int] = {}
+    reasons: dict[str, int] = {}
+    for block in blocks:
+        for name, n in block.removed.items():
+            removed[name] = removed.get(name, 0) + int(n)
+        codes, numbers = np.unique(block.groups[0].reason, return_counts=True)
+        for code, n in zip(codes.tolist(), numbers.tolist(), strict=True):
+            reasons[str(code)] = reasons.get(str(code), 0) + n
+    return {"removed": removed, "reasons": reasons}
+
+
+def part_path(out: Path, part: int) -> Path:
+    """Final name of a part."""
+    return out / "parts" / f"part-{part:05d}.parquet"
+
+
+def receipt_path(out: Path, part: int) -> Path:
+    """Final name of a part's receipt."""
+    return out / "parts" / f"part-{part:05d}.ok.json"
+
+
+def part_table(task: ScanTask, blocks: list[BlockResult]) -> pa.Table:
+    """Table of a part, with the columns of ``docs/data_model.md``."""
+    rows = np.concatenate([block.rows for block in blocks])
+    table = _variant_rows(task.genotypes.variants, rows)
+    columns: dict[str, Any] = dict(zip(table.column_names, table.columns, strict=True))
+    columns["row"] = pa.array(rows)
+    columns |= _count_columns(blocks)
+    for group in range(len(task.names)):
+        columns |= _group_columns([block.groups[group] for block in blocks], group)
+    for group, names in enumerate(task.names):
+        columns |= _trait_columns([block.groups[group] for block in blocks], names)
+    return pa.table(columns)
+
+
+def _variant_rows(variants: pa.Table, rows: np.ndarray) -> pa.Table:
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+        return variants.slice(int(rows[0]), len(rows))
+    return variants.take(pa.array(rows))
+
+
+def _count_columns(blocks: list[BlockResult]) -> dict[str, pa.Array]:
+    columns = {"n_missing": [block.counts.n_missing for block in blocks]}
+    for name in ("n_effect_homozygote", "n_heterozygote", "n_other_homozygote"):
+        columns[name] = [getattr(block.diploid_counts, name) for block in blocks]
+    arrays = {name: pa.array(np.concatenate(v).astype(np.int32)) for name, v in columns.items()}
+    n = sum(len(block.rows) for block in blocks)
+    return arrays | {"imputation_r2": pa.nulls(n, pa.float32())}
+
+
+def _group_columns(results: list[GroupResult], group: int) -> dict[str, pa.Array]:
+    kinds: dict[str, type] = {
+        "n": np.int32,
+        "effect_allele_frequency": np.float64,
+        "scale": np.float64,
+        "dof": np.int32,
+        "reason": np.int8,
+    }
+    return {
+        f"{name}.{group}": pa.array(
+            np.concatenate([getattr(result, name) for result in results]).astype(kind)
+        )
+        for name, kind in kinds.items()
+    }
+
+
+def _trait_columns(results: list[GroupResult], names: list[str]) -> dict[str, pa.Array]:
+    by_trait = np.concatenate([np.ascontiguousarray(r.t.T) for r in results], axis=1)
+    columns = {f"t.{name}": pa.array(by_trait[i]) for i, name in enumerate(names)}
+    if all(result.beta is not None for result in results):
+        betas = np.concatenate([np.ascontiguousarray(r.beta.T) for r in results], axis=1)
+        columns |= {f"beta.{name}": pa.array(betas[i]) for i, name in enumerate(names)}
+    return columns
+
+
+def encode_part(table: pa.Table) -> bytes:
+    """Encode a part as Parquet: zstd, page checksums, the same bytes for the same table."""
+    floats = [
+        field.name
+        for field in table.schema
+        if field.name.startswith(("t.", "beta.", "scale.", "effect_allele_frequency."))
+    ]
+    others = [name for name in table.column_names if name not in set(floats)]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=others,
+        column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
+        write_statistics=False,
+        write_page_checksum=True,
+        store_schema=False,
+    )
+    return bytes(memoryview(sink.getvalue()))
