@@ -1,7 +1,7 @@
 """A block of variants as the kernel sees it: decoded once, exact moments per group.
 
-Genotypes stay integers: missing calls are decoded as zero and filled afterwards, the rarer allele is
-the one counted, and sums of squares come from genotype counts.
+Genotypes stay integers: missing calls are decoded as zero and filled afterwards, the rarer allele
+is the one counted, and sums of squares come from genotype counts.
 """
 
 from __future__ import annotations
@@ -121,6 +121,7 @@ class Gaps:
 
     @property
     def any_missing(self) -> bool:
+        """Whether there is any."""
         return len(self.rows) > 0
 
 
@@ -175,6 +176,7 @@ class GroupBlock:
 
 
 def people_used(group: GroupArrays, n_people: int) -> np.ndarray:
+    """Who of the block's people is in the group, one by one."""
     if group.mask is None:
         used = np.zeros(n_people, bool)
         used[: group.n] = True
