@@ -7,9 +7,9 @@ Sample ids are strings from the first byte read, so ``007``, ``1e5`` and ``NA`` 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +81,8 @@ class Genotypes(ABC):
 
     samples: Samples
     variants: pa.Table
+    #: set by ``imgwas.genotypes``: :func:`imgwas.from_pandas_plink`
+    from_pandas_plink: ClassVar[Callable[..., Genotypes]]
 
     @property
     def n_samples(self) -> int:
@@ -105,9 +107,14 @@ class Genotypes(ABC):
     def fingerprint(self) -> dict[str, Any]:
         """Identity of the input files: names, sizes, modification times, digests of the tables."""
 
+    @abstractmethod
+    def check_unchanged(self) -> None:
+        """Raise ``InconsistentError`` if an input file is no longer the one that was opened."""
+
     def to_pandas(self) -> pd.DataFrame:
         """Return the variant table as a pandas DataFrame."""
-        return self.variants.to_pandas()
+        frame: pd.DataFrame = self.variants.to_pandas()
+        return frame
 
 
 class PackedGenotypes(Genotypes):

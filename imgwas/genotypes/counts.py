@@ -1,7 +1,8 @@
 """Exact genotype counts from packed two-bit codes, without decoding them.
 
-Code 00 is two copies of the effect allele, 10 (binary) one, 11 none, 01 missing. With ``low`` and
-``high`` the two bits of every person, ``low & high`` counts 11, ``high`` alone 10, ``low`` alone 01.
+Code 00 is two copies of the effect allele, 10 (binary) one, 11 none, 01 missing. With ``low``
+and ``high`` the two bits of every person, ``low & high`` counts 11, ``high`` alone 10, and ``low``
+alone 01.
 """
 
 from __future__ import annotations

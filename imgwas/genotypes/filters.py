@@ -1,0 +1,248 @@
+"""Which variants stay: lists before the scan, limits on counts during it, with PLINK 2's meaning.
+
+Frequencies, allele counts and Hardy-Weinberg are taken over founders, missingness over everyone,
+all among the analysed samples. On X a male carries one copy and only females enter Hardy-Weinberg.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imgwas.checks import check_range
+from imgwas.errors import DegenerateError, UsageError, explain
+from imgwas.genotypes.counts import GenotypeCounts, count_packed
+from imgwas.genotypes.hardy_weinberg import hardy_weinberg_p_value
+from imgwas.genotypes.plink import chromosome_name
+from imgwas.genotypes.text import read_bytes
+from imgwas.types import Genotypes, PackedGenotypes
+
+logger = logging.getLogger(__name__)
+
+_SMALL = 1 - 2.0**-44  # PLINK 2 lets a value this close to its limit pass
+
+
+@dataclass(frozen=True)
+class VariantFilters:
+    """Limits that a variant must meet among the analysed samples. None means no limit.
+
+    Parameters
+    ----------
+    maf : float, optional
+        Lowest minor allele frequency that stays.
+    mac : float, optional
+        Lowest minor allele count that stays.
+    geno : float, optional
+        Highest share of missing calls that stays.
+    hwe : float, optional
+        Lowest exact Hardy-Weinberg P value that stays.
+    nonfounders : bool
+        Take frequencies and Hardy-Weinberg over everyone instead of founders.
+    """
+
+    maf: float | None = None
+    mac: float | None = None
+    geno: float | None = None
+    hwe: float | None = None
+    nonfounders: bool = False
+
+    def __post_init__(self) -> None:
+        for name, high in (("maf", 0.5), ("mac", np.inf), ("geno", 1.0), ("hwe", 1.0)):
+            value = getattr(self, name)
+            if value is not None:
+                check_range(f"--{name}", value, low=0, high=high)
+
+    @property
+    def any_active(self) -> bool:
+        """Whether any limit is set."""
+        return any(value is not None for value in (self.maf, self.mac, self.geno, self.hwe))
+
+    def passes(
+        self,
+        packed: np.ndarray,
+        counts: GenotypeCounts,
+        *,
+        analysed: np.ndarray,
+        founders: np.ndarray,
+        females: np.ndarray,
+        males: np.ndarray,
+        kinds: np.ndarray,
+    ) -> tuple[np.ndarray, dict[str, int]]:
+        """Decide for each variant of a block; count what each limit removed, in PLINK's order.
+
+        Parameters
+        ----------
+        packed : (variants, bytes) uint8 array
+            Two-bit codes.
+        counts : GenotypeCounts
+            Over the analysed people.
+        analysed, founders, females, males : packed masks
+            People, all among the analysed.
+        kinds : (variants,) int array
+            0 autosome, 1 X, 2 Y.
+        """
+        people = analysed if self.nonfounders else founders
+        keep = np.ones(len(packed), bool)
+        removed: dict[str, int] = {}
+
+        def limit(name: str, passed: np.ndarray) -> None:
+            removed[name] = int((keep & ~passed).sum())
+            np.logical_and(keep, passed, out=keep)
+
+        if self.geno is not None:
+            limit("geno", _missing_rate(packed, counts, kinds, males) <= self.geno / _SMALL)
+        if self.maf is not None or self.mac is not None:
+            minor, total = _minor_allele(packed, people, males, kinds)
+            if self.maf is not None:
+                limit("maf", minor >= self.maf * total * _SMALL)
+            if self.mac is not None:
+                limit("mac", minor >= self.mac * _SMALL)
+        if self.hwe is not None:
+            limit("hwe", _hardy_weinberg(packed, people, females, kinds) >= self.hwe * _SMALL)
+        return keep, removed
+
+
+def _missing_rate(
+    packed: np.ndarray, counts: GenotypeCounts, kinds: np.ndarray, males: np.ndarray
+) -> np.ndarray:
+    """Share of missing calls; on Y among males only."""
+    missing, total = counts.n_missing, counts.n_missing + counts.n_called
+    if (kinds == 2).any():
+        male = count_packed(packed, males)
+        missing = np.where(kinds == 2, male.n_missing, missing)
+        total = np.where(kinds == 2, male.n_missing + male.n_called, total)
+    return np.asarray(missing / np.maximum(total, 1))
+
+
+def _minor_allele(
+    packed: np.ndarray, people: np.ndarray, males: np.ndarray, kinds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Copies of the rarer allele and of both; a male has one on X and Y, a female none on Y."""
+    counts = count_packed(packed, people)
+    copies, total = counts.copies.astype(float), 2.0 * counts.n_called
+    if kinds.any():
+        male = count_packed(packed, people & males)
+        on_x, on_y = kinds == 1, kinds == 2
+        copies = np.where(on_x, copies - male.copies / 2, np.where(on_y, male.copies / 2, copies))
+        total = np.where(on_x, total - male.n_called, np.where(on_y, male.n_called, total))
+    return np.minimum(copies, total - copies), total
+
+
+def _hardy_weinberg(
+    packed: np.ndarray, people: np.ndarray, females: np.ndarray, kinds: np.ndarray
+) -> np.ndarray:
+    """Exact P value; females on X, always 1 on Y."""
+    counts = count_packed(packed, people)
+    if kinds.any():
+        female = count_packed(packed, people & females)
+        nobody = count_packed(packed, np.zeros_like(people))
+        counts = GenotypeCounts.choose(kinds, [counts, female, nobody])
+    return hardy_weinberg_p_value(
+        counts.n_effect_homozygote, counts.n_heterozygote, counts.n_other_homozygote
+    )
+
+
+def select_rows(
+    genotypes: Genotypes,
+    *,
+    chromosomes: Sequence[str] = (),
+    extract: Sequence[Path] = (),
+    exclude: Sequence[Path] = (),
+) -> tuple[np.ndarray, dict[str, str]]:
+    """Rows of the variants that chromosome and lists leave.
+
+    Returns
+    -------
+    rows : (variants,) int64 array
+        Increasing.
+    report : dict
+        One sentence for each option that was used.
+
+    Raises
+    ------
+    DegenerateError
+        If a list names no variant of the file.
+    """
+    keep = np.ones(genotypes.n_variants, bool)
+    report: dict[str, str] = {}
+    if chromosomes:
+        keep &= _on_chromosomes(genotypes, _expand(chromosomes))
+        report["chr"] = f"{int(keep.sum()):,} of {len(keep):,} are on {','.join(chromosomes)}"
+    for option, paths, wanted in (("extract", extract, True), ("exclude", exclude, False)):
+        if not paths:
+            continue
+        listed, names, found = _listed(genotypes, paths)
+        if wanted and not found:
+            raise DegenerateError(
+                explain(
+                    f"none of the {names:,} variants of --{option} is in the genotype file",
+                    expected="One variant id a line, as in column 2 of the .bim",
+                )
+            )
+        keep &= listed == wanted
+        report[option] = f"{found:,} of {names:,} listed ids are genotyped; {keep.sum():,} left"
+    return np.flatnonzero(keep).astype(np.int64), report
+
+
+def _listed(genotypes: Genotypes, paths: Sequence[Path]) -> tuple[np.ndarray, int, int]:
+    """Variants that the lists name, how many ids they hold, and how many of those were found."""
+    ids = pa.array(
+        list({w.decode("utf-8", "surrogateescape") for p in paths for w in read_bytes(p).split()}),
+        pa.string(),
+    )
+    column = genotypes.variants["variant_id"]
+    listed = np.asarray(pc.is_in(column, value_set=ids))
+    return listed, len(ids), int(pc.sum(pc.is_in(ids, value_set=column)).as_py() or 0)
+
+
+def _expand(chromosomes: Sequence[str]) -> list[str]:
+    """Write ranges such as 1-4 out."""
+    names: list[str] = []
+    for entry in chromosomes:
+        first, dash, last = entry.partition("-")
+        if not dash:
+            names.append(chromosome_name(entry))
+        elif first.isdigit() and last.isdigit() and int(first) <= int(last):
+            names += [chromosome_name(str(i)) for i in range(int(first), int(last) + 1)]
+        else:
+            raise UsageError(
+                explain(f"--chr has the range {entry!r}", expected="A range is written 1-22")
+            )
+    return names
+
+
+def _on_chromosomes(genotypes: Genotypes, names: list[str]) -> np.ndarray:
+    column = genotypes.variants["chromosome"]
+    present = set(pc.unique(column).to_pylist())
+    absent = [name for name in names if name not in present]
+    if len(absent) == len(names):
+        raise DegenerateError(
+            explain(
+                f"no variant is on chromosome {', '.join(absent[:5])}",
+                where=f"the file has {', '.join(sorted(present)[:30])}",
+            )
+        )
+    return np.asarray(pc.is_in(column, value_set=pa.array(names)))
+
+
+def sample_missingness(
+    genotypes: PackedGenotypes, rows: np.ndarray, *, block_size: int = 4096
+) -> np.ndarray:
+    """Share of missing calls of each person over some variants; on Y among males only.
+
+    Memory: one block of packed codes at a time.
+    """
+    missing = np.zeros(-(-genotypes.n_samples // 4) * 4, np.int64)
+    for at in range(0, len(rows), block_size):
+        packed = genotypes.read_packed(rows[at : at + block_size])
+        low = packed & ~(packed >> 1) & 0x55
+        for shift in range(4):
+            missing[shift::4] += ((low >> (2 * shift)) & 1).sum(axis=0, dtype=np.int64)
+    total = np.full(genotypes.n_samples, len(rows))
+    return np.asarray(missing[: genotypes.n_samples] / np.maximum(total, 1))

@@ -1,0 +1,100 @@
+"""Several genotype files of the same people, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32, UInt8
+
+from imgwas.errors import InconsistentError, explain, first_ids
+from imgwas.types import PackedGenotypes
+
+
+class MultiGenotypes(PackedGenotypes):
+    """Per-chromosome files read as one matrix.
+
+    Parameters
+    ----------
+    files : sequence of PackedGenotypes
+        In the order of the result. All must hold the same people in the same order.
+
+    Raises
+    ------
+    InconsistentError
+        If the people differ; the first differing row is named.
+    """
+
+    def __init__(self, files: Sequence[PackedGenotypes]) -> None:
+        self.files = tuple(files)
+        for file in self.files[1:]:
+            _check_same_people(self.files[0], file)
+        self.samples = self.files[0].samples
+        self.variants = pa.concat_tables([file.variants for file in self.files])
+        self.file_starts = np.cumsum([0, *(file.n_variants for file in self.files)])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MultiGenotypes, (self.files,)
+
+    def __repr__(self) -> str:
+        return (
+            f"MultiGenotypes({len(self.files)} files, {self.n_variants:,} variants x "
+            f"{self.n_samples:,} samples)"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MultiGenotypes) and self.files == other.files
+
+    def __hash__(self) -> int:
+        return hash(self.files)
+
+    def _pieces(self, rows: np.ndarray) -> list[tuple[PackedGenotypes, np.ndarray]]:
+        edges = np.searchsorted(rows, self.file_starts)
+        return [
+            (file, rows[edges[i] : edges[i + 1]] - self.file_starts[i])
+            for i, file in enumerate(self.files)
+            if edges[i] < edges[i + 1]
+        ]
+
+    def read_packed(self, rows: np.ndarray) -> UInt8[np.ndarray, "variants bytes"]:
+        """Read the two-bit codes of some variants, in increasing order of rows."""
+        pieces = [file.read_packed(part) for file, part in self._pieces(rows)]
+        if len(pieces) == 1:
+            return pieces[0]
+        empty = np.empty((0, -(-self.n_samples // 4)), np.uint8)
+        return np.concatenate([empty, *pieces])
+
+    def read_dosages(self, rows: np.ndarray) -> Float32[np.ndarray, "variants samples"]:
+        """Copies of the effect allele; NaN is a missing call."""
+        pieces = [file.read_dosages(part) for file, part in self._pieces(rows)]
+        return np.concatenate([np.empty((0, self.n_samples), np.float32), *pieces])
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Identity of every file."""
+        return {f"file_{i:02d}": file.fingerprint() for i, file in enumerate(self.files)}
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on when a file is no longer the one that was opened."""
+        for file in self.files:
+            file.check_unchanged()
+
+
+def _check_same_people(first: PackedGenotypes, other: PackedGenotypes) -> None:
+    if (first.samples.sample_ids, first.samples.family_ids) == (
+        other.samples.sample_ids,
+        other.samples.family_ids,
+    ):
+        return
+    ids = list(zip(first.samples.sample_ids, other.samples.sample_ids, strict=False))
+    row = next((i for i, (a, b) in enumerate(ids) if a != b), min(len(first.samples), len(ids)))
+    shown = first_ids(list(ids[row])) if row < len(ids) else ""
+    raise InconsistentError(
+        explain(
+            f"{other} does not hold the same people in the same order as {first}",
+            where=f"they differ first in row {row + 1:,} of the .fam {shown}",
+            expected="Files of one scan need the same .fam",
+            do="Make the filesets again from one list of people (plink --keep --indiv-sort)",
+        )
+    )

@@ -1,0 +1,234 @@
+"""Columns of a table: which holds the ids, which were asked for, and their numbers."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imgwas.checks import check_option, did_you_mean
+from imgwas.errors import MalformedError, UsageError, explain
+
+logger = logging.getLogger(__name__)
+
+#: Spellings of a missing value; -9 is decided apart, see :func:`to_numbers`.
+MISSING = pa.array(["NA", "nan", "NaN", "NAN", "", "N/A", "."])
+_SAMPLE_ID = ("IID", "#IID", "sample_id", "eid", "n_eid", "subject_id", "participant_id", "id")
+_FAMILY_ID = ("FID", "#FID", "family_id")
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Sample ids of a table and which columns they took."""
+
+    sample_ids: tuple[str, ...]
+    family_ids: tuple[str, ...] | None
+    columns: tuple[str, ...]
+
+
+def find_ids(table: pa.Table, path: Path, id_column: str | None) -> Ids:
+    """Find the id column: the one named, or the first of the usual names.
+
+    Raises
+    ------
+    MalformedError
+        If there is none: rows cannot be matched by position.
+    UsageError
+        If the column that was named does not exist.
+    """
+    names = table.column_names
+    if id_column is not None:
+        if id_column not in names:
+            raise UsageError(
+                explain(
+                    f"{path} has no column {id_column!r} (--id-column)",
+                    do=did_you_mean(id_column, names) or f"It has {', '.join(names[:8])}",
+                )
+            )
+        return Ids(_strings(table, id_column), None, (id_column,))
+    lower = {name.lower(): name for name in reversed(names)}
+    sample = next((lower[n.lower()] for n in _SAMPLE_ID if n.lower() in lower), None)
+    if sample is None:
+        raise MalformedError(
+            explain(
+                f"{path} has no id column (it has {', '.join(names[:6])})",
+                expected=f"A header with one of {', '.join(_SAMPLE_ID)}",
+                do="Name the column with --id-column, or add a header line",
+            )
+        )
+    family = next((lower[n.lower()] for n in _FAMILY_ID if n.lower() in lower), None)
+    families = _strings(table, family) if family else None
+    return Ids(_strings(table, sample), families, tuple(n for n in (family, sample) if n))
+
+
+def _strings(table: pa.Table, name: str) -> tuple[str, ...]:
+    column = table[name]
+    if pa.types.is_floating(column.type):
+        raise MalformedError(
+            explain(
+                f"the id column {name} holds floating-point numbers",
+                expected="Ids must be strings or whole numbers",
+                do="Write the table again with the ids as text",
+            )
+        )
+    if column.null_count:
+        raise MalformedError(explain(f"the id column {name} has {column.null_count:,} empty rows"))
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    ids = column.cast(pa.string()).to_pylist()
+    if "" in ids:
+        raise MalformedError(explain(f"the id column {name} is empty in row {ids.index('') + 1}"))
+    return tuple(ids)
+
+
+def choose_names(available: Sequence[str], wanted: Sequence[str] | None, path: Path) -> list[str]:
+    """Resolve names and ranges (``L0-L63``, ``PC{1:20}``) against the columns of a table."""
+    if not wanted:
+        return list(available)
+    chosen: dict[str, None] = {}
+    for entry in wanted:
+        for name in _expand(entry, available):
+            if name not in available:
+                raise UsageError(
+                    explain(
+                        f"{path} has no column {name!r}",
+                        do=did_you_mean(name, available)
+                        or f"It has {', '.join(list(available)[:8])}",
+                    )
+                )
+            chosen[name] = None
+    return list(chosen)
+
+
+def _expand(entry: str, available: Sequence[str]) -> list[str]:
+    if entry in available:
+        return [entry]
+    braces = re.fullmatch(r"(.*)\{(\d+):(\d+)\}(.*)", entry)
+    if braces:
+        before, low, high, after = braces.groups()
+        return [f"{before}{i}{after}" for i in range(int(low), int(high) + 1)]
+    first, dash, last = entry.partition("-")
+    if dash and first in available and last in available:
+        start, stop = available.index(first), available.index(last)
+        if start <= stop:
+            return list(available[start : stop + 1])
+    return [entry]
+
+
+def to_numbers(
+    table: pa.Table, names: Sequence[str], path: Path, *, neg9: str = "value"
+) -> np.ndarray:
+    """Turn columns into float64, missing values into NaN.
+
+    Parameters
+    ----------
+    neg9 : {"value", "missing", "plink"}
+        How ``-9`` is read. ``"plink"`` follows PLINK 2: missing, unless other values between -10
+        and -8 show that the column passes through -9 legitimately; then it is an error.
+
+    Raises
+    ------
+    MalformedError
+        With the column, the line and the text that is no number.
+    """
+    check_option("neg9", neg9, ["value", "missing", "plink"])
+    values = np.empty((table.num_rows, len(names)))
+    for index, name in enumerate(names):
+        values[:, index] = _numbers(table[name], name, path)
+    if neg9 != "value":
+        _apply_neg9(values, names, path, neg9)
+    return values
+
+
+def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = _parse(column, name, path)
+    elif pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    elif not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise MalformedError(
+            explain(f"{path}: column {name} has type {column.type}", expected="Numbers are needed")
+        )
+    numbers = np.asarray(column.cast(pa.float64(), safe=False).fill_null(np.nan))
+    infinite = np.isinf(numbers)
+    if infinite.any():
+        raise MalformedError(
+            explain(
+                f"{path}: column {name} is infinite in {int(infinite.sum()):,} rows "
+                f"(first: data row {int(np.flatnonzero(infinite)[0]) + 1})",
+                do="Write NA there, or correct the value",
+            )
+        )
+    return numbers
+
+
+def _parse(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
+    text = pc.utf8_trim_whitespace(column)
+    missing = pc.is_in(text, value_set=MISSING.cast(text.type))
+    text = pc.if_else(missing, None, text)
+    try:
+        return text.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return _parse_slowly(text, name, path)
+
+
+def _parse_slowly(text: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
+    """Parse what Arrow does not (``+1``), and point at what nobody can."""
+    values: list[float | None] = []
+    for line, value in enumerate(text.to_pylist(), start=2):
+        try:
+            values.append(None if value is None else _one_number(value))
+        except ValueError:
+            raise MalformedError(_not_a_number(value, name, path, line)) from None
+    return pa.chunked_array([pa.array(values, pa.float64())])
+
+
+def _one_number(text: str) -> float:
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    return float(text)
+
+
+def _not_a_number(value: str, name: str, path: Path, line: int) -> str:
+    hint = "Write NA where the value is missing, or leave the column out"
+    if re.fullmatch(r"[+-]?\d+,\d+", value):
+        hint = "A decimal comma? Write the table with decimal points"
+    elif re.fullmatch(r"[+-]?\d{1,3}([ ,_']\d{3})+(\.\d+)?", value):
+        hint = "Write numbers without thousands separators"
+    else:
+        hint += ". A column of labels is declared with --categorical"
+    return explain(
+        f"{path}:{line} has {value[:40]!r} in column {name}, which is no number", do=hint
+    )
+
+
+def _apply_neg9(values: np.ndarray, names: Sequence[str], path: Path, neg9: str) -> None:
+    is_neg9 = values == -9
+    if not is_neg9.any():
+        return
+    near = (values > -10) & (values < -8) & ~is_neg9
+    both = is_neg9.any(axis=0) & near.any(axis=0)
+    if neg9 == "plink" and both.any():
+        name = names[int(np.flatnonzero(both)[0])]
+        raise MalformedError(
+            explain(
+                f"{path}: column {name} holds -9 and other values between -10 and -8",
+                expected="-9 is either a missing code or a value",
+                do="Say which: --neg9 missing, or --neg9 value",
+            )
+        )
+    logger.info("%s: -9 is read as missing in %s cells", path.name, f"{int(is_neg9.sum()):,}")
+    values[is_neg9] = np.nan
+
+
+def remaining(table: pa.Table, ids: Ids, skip: Collection[str] = ()) -> list[str]:
+    """Names of the columns that hold no ids."""
+    return [name for name in table.column_names if name not in ids.columns and name not in skip]
