@@ -81,7 +81,6 @@ def main() -> None:
 
 def app(args: list[str] | None = None) -> None:
     """Run the command line and exit with a code that says how it went."""
-    prefer_wide_kernels()
     sys.exit(run(args))
 
 
@@ -134,24 +133,6 @@ def _explain_failure(error: Exception) -> int:
         err=True,
     )
     return INTERNAL_BUG
-
-
-def prefer_wide_kernels() -> None:
-    """Let OpenBLAS use AVX-512 on AMD processors, where it falls back to AVX2 for want of a name.
-
-    Measured on Zen 5 with OpenBLAS 0.3.23 and 0.3.31: 1.8 times the speed. Must be set before NumPy
-    is loaded; a choice of the user's stands.
-    """
-    if "OPENBLAS_CORETYPE" in os.environ or "numpy" in sys.modules:
-        return
-    try:
-        cpu = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return
-    head = cpu.partition("\n\n")[0]
-    needed = ("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd")
-    if "AuthenticAMD" in head and all(f" {flag} " in f"{head} " for flag in needed):
-        os.environ["OPENBLAS_CORETYPE"] = "SkylakeX"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from imgwas.errors import WriteError, explain
 
+
 #: errno values that all mean "this place takes no more bytes".
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -56,7 +57,7 @@ def publish(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         raise
 
 
-def publish_bytes(path: Path, content: bytes) -> str:
+def publish_bytes(path: Path, content: Any) -> str:
     """Publish ``content`` under ``path`` and return its SHA-256."""
     with publish(path) as stream:
         stream.write(content)

@@ -21,7 +21,7 @@ from imgwas.sumstats.reasons import (
 )
 
 #: The product's columns are padded to a multiple of this, so that every call has a full tile.
-COLUMN_TILE = 16
+COLUMN_TILE = 4
 #: A variant whose covariates leave less than this share of its variance is not tested.
 EXPLAINED = 1e-8
 
@@ -69,7 +69,7 @@ class GroupArrays:
     def product_matrix(self, dtype: type[np.floating]) -> Float[np.ndarray, "people columns"]:
         """``[traits | basis]``, zero-padded to a whole number of tiles."""
         n_columns = self.traits.shape[1] + self.basis.shape[1]
-        padded = max(COLUMN_TILE, -(-n_columns // COLUMN_TILE) * COLUMN_TILE)
+        padded = max(4 * COLUMN_TILE, -(-n_columns // COLUMN_TILE) * COLUMN_TILE)
         matrix = np.zeros((len(self.traits), padded), dtype)
         matrix[:, : self.n_traits] = self.traits
         matrix[:, self.n_traits : n_columns] = self.basis
@@ -209,13 +209,15 @@ def decode(coded: np.ndarray, workspace: Workspace) -> None:
     workspace.dosage[len(coded) :] = 0
 
 
-def missing_positions(coded: np.ndarray, counts: list[GenotypeCounts]) -> Gaps:
+def missing_positions(coded: np.ndarray, counts: GenotypeCounts) -> Gaps:
     """Row and column of each missing call (code 01)."""
-    if not any(count.n_missing.any() for count in counts):
+    if not counts.n_missing.any():
         return Gaps(np.empty(0, np.int64), np.empty(0, np.int64))
-    low = coded & ~(coded >> 1) & 0x55
-    rows, bytes_ = np.nonzero(low)
-    values = low[rows, bytes_]
+    n_bytes = coded.shape[1]
+    low = (coded & ~(coded >> 1) & 0x55).reshape(-1)
+    at = np.flatnonzero(low != 0)
+    values = low[at]
+    rows, bytes_ = np.divmod(at, n_bytes)
     found = [np.flatnonzero(values & (1 << (2 * s))) for s in range(4)]
     return Gaps(
         np.concatenate([rows[f] for f in found]),

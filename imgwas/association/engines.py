@@ -43,23 +43,68 @@ def run_on_threads(
     """Compute parts on threads of this process, block by block in order.
 
     The matrix product runs on one thread per block, so that its rounding does not depend on the
-    number of threads. At most three blocks per thread are under way.
+    number of threads. At most three blocks per thread are under way, and finished parts are
+    encoded and written by one thread more while the others compute.
     """
     _ = task.matrices, task.kinds  # made once, before threads ask for them together
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        waiting: set[Future] = set()
+    with (
+        threadpool_limits(1, user_api="blas"),
+        ThreadPoolExecutor(threads) as pool,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        under_way = _UnderWay(writer, digest, on_variants, on_receipt)
         try:
             for builder, index, rows in _jobs(task, parts):
                 if stop():
                     break
-                waiting.add(pool.submit(_run_block, task, builder, index, rows, digest))
-                if len(waiting) >= 3 * threads:
-                    waiting = _collect(waiting, on_variants, on_receipt)
-            while waiting:
-                waiting = _collect(waiting, on_variants, on_receipt)
+                under_way.add(pool.submit(_run_block, task, builder, index, rows))
+                while under_way.is_full(3 * threads):
+                    under_way.collect()
+            while under_way:
+                under_way.collect()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
+            writer.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+class _UnderWay:
+    """Blocks being computed and parts being written."""
+
+    def __init__(
+        self,
+        writer: ThreadPoolExecutor,
+        digest: str,
+        on_variants: Callable[[int], None],
+        on_receipt: Callable[[Receipt], None],
+    ) -> None:
+        self.writer, self.digest = writer, digest
+        self.on_variants, self.on_receipt = on_variants, on_receipt
+        self.blocks: set[Future] = set()
+        self.parts: set[Future] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.blocks or self.parts)
+
+    def add(self, block: Future) -> None:
+        self.blocks.add(block)
+
+    def is_full(self, limit: int) -> bool:
+        """Whether to wait: enough blocks computing, or parts piling up behind the disk."""
+        return len(self.blocks) >= limit or len(self.parts) > 2
+
+    def collect(self) -> None:
+        """Wait for anything to finish, and pass it on."""
+        done, _ = wait(self.blocks | self.parts, return_when=FIRST_COMPLETED)
+        for future in done & self.parts:
+            self.on_receipt(future.result())
+        for future in done & self.blocks:
+            n, finished = future.result()
+            self.on_variants(n)
+            if finished is not None:
+                self.parts.add(self.writer.submit(finished.publish, self.digest))
+        self.blocks -= done
+        self.parts -= done
 
 
 def _jobs(task: ScanTask, parts: Sequence[int]) -> Iterator[tuple[PartBuilder, int, Any]]:
@@ -70,11 +115,10 @@ def _jobs(task: ScanTask, parts: Sequence[int]) -> Iterator[tuple[PartBuilder, i
 
 
 def _run_block(
-    task: ScanTask, builder: PartBuilder, index: int, rows: Any, digest: str
-) -> tuple[int, Receipt | None]:
+    task: ScanTask, builder: PartBuilder, index: int, rows: Any
+) -> tuple[int, PartBuilder | None]:
     result = scan_rows(task, rows, _workspace(task))
-    receipt = builder.publish(digest) if builder.add(index, result) else None
-    return len(rows), receipt
+    return len(rows), builder if builder.add(index, result) else None
 
 
 def _workspace(task: ScanTask) -> Workspace:
@@ -85,20 +129,6 @@ def _workspace(task: ScanTask) -> Workspace:
         workspace = Workspace(settings.block_size, task.n_bytes, settings.dtype)
         held = _thread.workspace = (task, workspace)
     return held[1]
-
-
-def _collect(
-    waiting: set[Future],
-    on_variants: Callable[[int], None],
-    on_receipt: Callable[[Receipt], None],
-) -> set[Future]:
-    done, left = wait(waiting, return_when=FIRST_COMPLETED)
-    for future in done:
-        n, receipt = future.result()
-        on_variants(n)
-        if receipt is not None:
-            on_receipt(receipt)
-    return left
 
 
 def run_on_client(

@@ -52,7 +52,7 @@ def scan_block(
     *,
     matrices: list[np.ndarray],
     workspace: Workspace,
-    counts: list[GenotypeCounts] | None = None,
+    counts: GenotypeCounts | None = None,
     missing: MissingPolicy = "mean",
 ) -> list[GroupResult]:
     """Test every variant of a block against every trait of every group.
@@ -67,8 +67,9 @@ def scan_block(
         ``group.product_matrix(dtype)`` of each group.
     workspace : Workspace
         Buffers of the calling thread; its dtype decides single or double precision.
-    counts : list of GenotypeCounts, optional
-        Genotype counts within each group where they are known already.
+    counts : GenotypeCounts, optional
+        Genotype counts of all analysed people, of whom every group is a part, if known already.
+        Which allele the product counts is decided on them, so that it cannot depend on a group.
     missing : {"mean", "drop"}
         Missing calls take the group's mean dosage, or the person is dropped for that variant.
 
@@ -82,18 +83,26 @@ def scan_block(
     Multiply-adds: variants x people x (traits + covariates) per group. No array of shape
     (people, variants, traits) exists.
     """
-    if counts is None:
-        counts = [count_packed(packed, group.mask) for group in groups]
-    flip = _common_effect_allele(packed, counts, groups)
+    everyone = counts if counts is not None else count_packed(packed, None)
+    flip = everyone.n_effect_homozygote > everyone.n_other_homozygote
     coded = swap_alleles(packed, flip)
     decode(coded, workspace)
-    gaps = missing_positions(coded, counts)
+    gaps = missing_positions(coded, everyone)
     results = []
-    for group, matrix, count in zip(groups, matrices, counts, strict=True):
-        block = GroupBlock(coded, flip, gaps, group, count, workspace)
+    for group, matrix in zip(groups, matrices, strict=True):
+        own = _counts_of(packed, group, everyone)
+        block = GroupBlock(coded, flip, gaps, group, own, workspace)
         solve = solve_dropping if missing == "drop" else _solve
         results.append(solve(block, matrix))
     return results
+
+
+def _counts_of(packed: np.ndarray, group: GroupArrays, everyone: GenotypeCounts) -> GenotypeCounts:
+    """Counts within a group; those of everyone when the group is everyone."""
+    n_everyone = everyone.n_called + everyone.n_missing
+    if len(n_everyone) and group.n == n_everyone[0]:
+        return everyone
+    return count_packed(packed, group.mask)
 
 
 def _solve(block: GroupBlock, matrix: np.ndarray) -> GroupResult:
@@ -178,15 +187,3 @@ def _recheck_large(block: GroupBlock, t: np.ndarray) -> None:
         for column in np.flatnonzero(large[row]):
             r = block.sign[row] * np.dot(centred, block.group.traits[:, column]) / np.sqrt(residual)
             t[row, column] = r * np.sqrt(dof / max(1 - r * r, np.finfo(np.float64).eps))
-
-
-def _common_effect_allele(
-    packed: np.ndarray, counts: list[GenotypeCounts], groups: list[GroupArrays]
-) -> np.ndarray:
-    """Variants whose effect allele is the commoner one, by everyone in the file block.
-
-    Decided on all people of the block, never on one group, so that a trait's numbers do not depend
-    on which group happens to come first.
-    """
-    whole = counts[0] if groups[0].mask is None else count_packed(packed, None)
-    return np.asarray(whole.n_effect_homozygote > whole.n_other_homozygote)

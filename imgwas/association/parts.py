@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from imgwas.arrow import from_numpy
 from imgwas.association.blocks import GroupResult, Workspace
 from imgwas.association.kernel import scan_block
 from imgwas.association.task import AUTOSOME, ScanTask, X, Y, compact
@@ -45,7 +46,9 @@ def scan_rows(task: ScanTask, rows: np.ndarray, workspace: Workspace) -> BlockRe
     if not keep.all():
         rows, packed, kinds, counts = rows[keep], packed[keep], kinds[keep], counts.take(keep)
     pieces = [
-        _scan_kind(task, packed[start:stop], int(kinds[start]), workspace)
+        _scan_kind(
+            task, packed[start:stop], int(kinds[start]), counts.take(slice(start, stop)), workspace
+        )
         for start, stop in _runs(kinds)
     ]
     groups = [_join_groups(list(group)) for group in zip(*pieces, strict=True)]
@@ -86,7 +89,7 @@ def _runs(kinds: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _scan_kind(
-    task: ScanTask, packed: np.ndarray, kind: int, workspace: Workspace
+    task: ScanTask, packed: np.ndarray, kind: int, counts: GenotypeCounts, workspace: Workspace
 ) -> list[GroupResult]:
     name = _KINDS[kind]
     results = scan_block(
@@ -94,6 +97,7 @@ def _scan_kind(
         task.groups[name],
         matrices=task.matrices[name],
         workspace=workspace,
+        counts=counts,
         missing=task.settings.missing_genotype,
     )
     if kind == 0:
@@ -182,7 +186,7 @@ class PartBuilder:
         receipt = {
             "part": self.part,
             "sha256": checksum,
-            "bytes": len(content),
+            "bytes": content.size,
             "rows": table.num_rows,
             "start": start,
             "stop": stop,
@@ -221,7 +225,7 @@ def part_table(task: ScanTask, blocks: list[BlockResult]) -> pa.Table:
     rows = np.concatenate([block.rows for block in blocks])
     table = _variant_rows(task.genotypes.variants, rows)
     columns: dict[str, Any] = dict(zip(table.column_names, table.columns, strict=True))
-    columns["row"] = pa.array(rows)
+    columns["row"] = from_numpy(rows)
     columns |= _count_columns(blocks)
     for group in range(len(task.names)):
         columns |= _group_columns([block.groups[group] for block in blocks], group)
@@ -233,14 +237,14 @@ def part_table(task: ScanTask, blocks: list[BlockResult]) -> pa.Table:
 def _variant_rows(variants: pa.Table, rows: np.ndarray) -> pa.Table:
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
         return variants.slice(int(rows[0]), len(rows))
-    return variants.take(pa.array(rows))
+    return variants.take(from_numpy(rows))
 
 
 def _count_columns(blocks: list[BlockResult]) -> dict[str, pa.Array]:
     columns = {"n_missing": [block.counts.n_missing for block in blocks]}
     for name in ("n_effect_homozygote", "n_heterozygote", "n_other_homozygote"):
         columns[name] = [getattr(block.diploid_counts, name) for block in blocks]
-    arrays = {name: pa.array(np.concatenate(v).astype(np.int32)) for name, v in columns.items()}
+    arrays = {name: from_numpy(np.concatenate(v).astype(np.int32)) for name, v in columns.items()}
     n = sum(len(block.rows) for block in blocks)
     return arrays | {"imputation_r2": pa.nulls(n, pa.float32())}
 
@@ -254,7 +258,7 @@ def _group_columns(results: list[GroupResult], group: int) -> dict[str, pa.Array
         "reason": np.int8,
     }
     return {
-        f"{name}.{group}": pa.array(
+        f"{name}.{group}": from_numpy(
             np.concatenate([getattr(result, name) for result in results]).astype(kind)
         )
         for name, kind in kinds.items()
@@ -262,15 +266,22 @@ def _group_columns(results: list[GroupResult], group: int) -> dict[str, pa.Array
 
 
 def _trait_columns(results: list[GroupResult], names: list[str]) -> dict[str, pa.Array]:
-    by_trait = np.concatenate([np.ascontiguousarray(r.t.T) for r in results], axis=1)
-    columns = {f"t.{name}": pa.array(by_trait[i]) for i, name in enumerate(names)}
-    if all(result.beta is not None for result in results):
-        betas = np.concatenate([np.ascontiguousarray(r.beta.T) for r in results], axis=1)
-        columns |= {f"beta.{name}": pa.array(betas[i]) for i, name in enumerate(names)}
-    return columns
+    columns = _by_trait("t", [result.t for result in results], names)
+    betas = [result.beta for result in results if result.beta is not None]
+    return columns | (_by_trait("beta", betas, names) if betas else {})
 
 
-def encode_part(table: pa.Table) -> bytes:
+def _by_trait(prefix: str, blocks: list[np.ndarray], names: list[str]) -> dict[str, pa.Array]:
+    """Turn (variants, traits) blocks into one column per trait, with a single copy."""
+    by_trait = np.empty((len(names), sum(map(len, blocks))), blocks[0].dtype)
+    start = 0
+    for block in blocks:
+        by_trait[:, start : start + len(block)] = block.T
+        start += len(block)
+    return {f"{prefix}.{name}": from_numpy(by_trait[i]) for i, name in enumerate(names)}
+
+
+def encode_part(table: pa.Table) -> pa.Buffer:
     """Encode a part as Parquet: zstd, page checksums, the same bytes for the same table."""
     floats = [
         field.name
@@ -290,4 +301,4 @@ def encode_part(table: pa.Table) -> bytes:
         write_page_checksum=True,
         store_schema=False,
     )
-    return bytes(memoryview(sink.getvalue()))
+    return sink.getvalue()

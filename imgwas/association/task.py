@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from imgwas.arrow import string_scalar, to_numpy
 from imgwas.association.blocks import GroupArrays
 from imgwas.association.design import Design, restrict
 from imgwas.association.kernel import MissingPolicy
@@ -36,7 +37,7 @@ class ScanSettings:
     missing_genotype: MissingPolicy = "mean"
     precision: str = "single"
     part_size: int = 16384
-    block_size: int = 512
+    block_size: int = 256
     rank_normal: bool = False
     residualize_first: bool = False
     filters: VariantFilters = field(default_factory=VariantFilters)
@@ -121,8 +122,8 @@ def variant_kinds(chromosomes: Any) -> np.ndarray:
     """Number 0 for autosomes and everything diploid, 1 for X, 2 for Y."""
     import pyarrow.compute as pc
 
-    is_x = np.asarray(pc.equal(chromosomes, "X"))
-    is_y = np.asarray(pc.equal(chromosomes, "Y"))
+    is_x = to_numpy(pc.equal(chromosomes, string_scalar("X")))
+    is_y = to_numpy(pc.equal(chromosomes, string_scalar("Y")))
     return np.where(is_x, 1, np.where(is_y, 2, 0)).astype(np.int8)
 
 

@@ -16,6 +16,8 @@ from jaxtyping import Bool, Int64, UInt8
 _LOW_BITS = np.uint64(0x5555555555555555)
 _PAIRS = np.uint64(0x3333333333333333)
 _NIBBLES = np.uint64(0x0F0F0F0F0F0F0F0F)
+#: Words that are counted at once, so that intermediate arrays stay in the cache.
+_CACHED_WORDS = 16_384
 _BYTE_SUM = np.uint64(0x0101010101010101)
 
 
@@ -38,7 +40,7 @@ class GenotypeCounts:
         """Copies of the effect allele."""
         return 2 * self.n_effect_homozygote + self.n_heterozygote
 
-    def take(self, rows: np.ndarray) -> GenotypeCounts:
+    def take(self, rows: np.ndarray | slice) -> GenotypeCounts:
         """Counts of some variants."""
         return GenotypeCounts(**{name: values[rows] for name, values in vars(self).items()})
 
@@ -76,23 +78,29 @@ def count_packed(
         From :func:`pack_mask`. Without it every two-bit slot counts, padding included.
     """
     n_variants, n_bytes = packed.shape
-    words = _as_words(packed)
-    low, high = words & _LOW_BITS, (words >> np.uint64(1)) & _LOW_BITS
-    n_slots = 4 * n_bytes
-    if mask is not None:
-        slots = _as_words(mask[None])[0] & _LOW_BITS
-        low &= slots
-        high &= slots
-        n_slots = int(np.unpackbits(mask).sum()) // 2
-    n_low, n_high = _popcount(low), _popcount(high)
-    low &= high
-    n_both = _popcount(low)
+    slots = None if mask is None else _as_words(mask[None])[0] & _LOW_BITS
+    n_slots = 4 * n_bytes if mask is None else int(np.unpackbits(mask).sum()) // 2
+    bits = np.empty((3, n_variants), np.int64)
+    rows = max(1, _CACHED_WORDS * 8 // max(n_bytes, 1))
+    for start in range(0, n_variants, rows):
+        bits[:, start : start + rows] = _count_bits(packed[start : start + rows], slots)
+    n_low, n_high, n_both = bits
     return GenotypeCounts(
         n_effect_homozygote=np.full(n_variants, n_slots) - n_low - n_high + n_both,
         n_heterozygote=n_high - n_both,
         n_other_homozygote=n_both,
         n_missing=n_low - n_both,
     )
+
+
+def _count_bits(packed: np.ndarray, slots: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    """People with the low bit, the high bit, and both bits set."""
+    words = _as_words(packed)
+    low, high = words & _LOW_BITS, (words >> np.uint64(1)) & _LOW_BITS
+    if slots is not None:
+        low &= slots
+        high &= slots
+    return _popcount(low), _popcount(high), _popcount(low & high)
 
 
 def _as_words(packed: np.ndarray) -> np.ndarray:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
+from imgwas.arrow import from_strings, to_numpy
 from imgwas.checks import check_range
 from imgwas.errors import DegenerateError, UsageError, explain
 from imgwas.genotypes.counts import GenotypeCounts, count_packed
@@ -192,12 +192,10 @@ def select_rows(
 
 def _listed(genotypes: Genotypes, paths: Sequence[Path]) -> tuple[np.ndarray, int, int]:
     """Variants that the lists name, how many ids they hold, and how many of those were found."""
-    ids = pa.array(
-        list({w.decode("utf-8", "surrogateescape") for p in paths for w in read_bytes(p).split()}),
-        pa.string(),
-    )
+    words = {w.decode("utf-8", "surrogateescape") for p in paths for w in read_bytes(p).split()}
+    ids = from_strings(sorted(words))
     column = genotypes.variants["variant_id"]
-    listed = np.asarray(pc.is_in(column, value_set=ids))
+    listed = to_numpy(pc.is_in(column, value_set=ids))
     return listed, len(ids), int(pc.sum(pc.is_in(ids, value_set=column)).as_py() or 0)
 
 
@@ -228,7 +226,7 @@ def _on_chromosomes(genotypes: Genotypes, names: list[str]) -> np.ndarray:
                 where=f"the file has {', '.join(sorted(present)[:30])}",
             )
         )
-    return np.asarray(pc.is_in(column, value_set=pa.array(names)))
+    return to_numpy(pc.is_in(column, value_set=from_strings(names)))
 
 
 def sample_missingness(

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float32, UInt8
 
+from imgwas.arrow import from_numpy, from_strings, string_scalar, to_numpy
 from imgwas.errors import (
     InconsistentError,
     MalformedError,
@@ -251,15 +252,16 @@ def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
 
 def _samples(table: pa.Table) -> Samples:
     ids = table["sample_id"].to_pylist()
-    no_parents = pc.and_(pc.equal(table["father"], "0"), pc.equal(table["mother"], "0"))
+    nobody = string_scalar("0")
+    no_parents = pc.and_(pc.equal(table["father"], nobody), pc.equal(table["mother"], nobody))
     sex = np.zeros(len(ids), np.int8)
     for code in ("1", "2"):
-        sex[np.asarray(pc.equal(table["sex"], code))] = int(code)
+        sex[to_numpy(pc.equal(table["sex"], string_scalar(code)))] = int(code)
     return Samples(
         sample_ids=tuple(ids),
         family_ids=tuple(table["family_id"].to_pylist()),
         sex=sex,
-        is_founder=np.asarray(no_parents),
+        is_founder=to_numpy(no_parents),
     )
 
 
@@ -283,7 +285,7 @@ def _chromosome_names(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()
     names = [chromosome_name(name) for name in encoded.dictionary.to_pylist()]
-    return pa.chunked_array([pa.array(names, pa.string()).take(encoded.indices)])
+    return pa.chunked_array([from_strings(names).take(encoded.indices)])
 
 
 def chromosome_name(name: str) -> str:
@@ -298,8 +300,8 @@ def _positions(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
     except pa.ArrowInvalid:
         positions = None
     if positions is not None:
-        smallest, largest = pc.min_max(positions).values()
-        if smallest.as_py() >= 0 and largest.as_py() < 2**31:
+        limits = to_numpy(positions)
+        if limits.min() >= 0 and limits.max() < 2**31:
             return positions
     for number, text in enumerate(column.to_pylist(), start=1):
         if not text.isdigit() or int(text) >= 2**31:
@@ -326,11 +328,11 @@ def _alleles_to_swap(variants: pa.Table, choice: str | Path) -> np.ndarray | Non
 def _swap_by_file(variants: pa.Table, path: Path) -> np.ndarray:
     table, _ = read_columns(path, 2, ("variant_id", "allele"))
     wanted = dict(zip(table["variant_id"].to_pylist(), table["allele"].to_pylist(), strict=True))
-    index = pc.index_in(variants["variant_id"], pa.array(list(wanted)))
-    listed = np.asarray(index.is_valid())
-    allele = pa.array(list(wanted.values())).take(index.combine_chunks())
-    first = np.asarray(pc.fill_null(pc.equal(variants["effect_allele"], allele), False))
-    second = np.asarray(pc.fill_null(pc.equal(variants["other_allele"], allele), False))
+    index = pc.index_in(variants["variant_id"], from_strings(list(wanted)))
+    listed = to_numpy(index.is_valid())
+    allele = from_strings(list(wanted.values())).take(index.combine_chunks())
+    first = to_numpy(pc.fill_null(pc.equal(variants["effect_allele"], allele), False))
+    second = to_numpy(pc.fill_null(pc.equal(variants["other_allele"], allele), False))
     strange = listed & ~first & ~second
     if strange.any():
         row = int(np.flatnonzero(strange)[0])
@@ -353,7 +355,7 @@ def _swap_by_file(variants: pa.Table, path: Path) -> np.ndarray:
 def _name_alleles(variants: pa.Table, swap: np.ndarray | None) -> pa.Table:
     if swap is None:
         return variants
-    mask = pa.array(swap)
+    mask = from_numpy(swap.view(np.uint8)).cast(pa.bool_())
     first, second = variants["effect_allele"], variants["other_allele"]
     effect = pc.if_else(mask, second, first)
     other = pc.if_else(mask, first, second)

@@ -12,13 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imgwas.arrow import from_numpy, from_strings, to_numpy
 from imgwas.checks import check_option, did_you_mean
 from imgwas.errors import MalformedError, UsageError, explain
 
 logger = logging.getLogger(__name__)
 
 #: Spellings of a missing value; -9 is decided apart, see :func:`to_numbers`.
-MISSING = pa.array(["NA", "nan", "NaN", "NAN", "", "N/A", "."])
+MISSING = from_strings(["NA", "nan", "NaN", "NAN", "", "N/A", "."])
+_NO_TEXT = pa.nulls(1, pa.string())[0]
+_NAN = from_numpy(np.array([np.nan]))[0]
 _SAMPLE_ID = ("IID", "#IID", "sample_id", "eid", "n_eid", "subject_id", "participant_id", "id")
 _FAMILY_ID = ("FID", "#FID", "family_id")
 
@@ -157,7 +160,7 @@ def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
         raise MalformedError(
             explain(f"{path}: column {name} has type {column.type}", expected="Numbers are needed")
         )
-    numbers = np.asarray(column.cast(pa.float64(), safe=False).fill_null(np.nan))
+    numbers = to_numpy(pc.fill_null(column.cast(pa.float64(), safe=False), _NAN))
     infinite = np.isinf(numbers)
     if infinite.any():
         raise MalformedError(
@@ -173,7 +176,7 @@ def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
 def _parse(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
     text = pc.utf8_trim_whitespace(column)
     missing = pc.is_in(text, value_set=MISSING.cast(text.type))
-    text = pc.if_else(missing, None, text)
+    text = pc.if_else(missing, _NO_TEXT, text)
     try:
         return text.cast(pa.float64())
     except pa.ArrowInvalid:
