@@ -19,7 +19,6 @@ from typing import IO, Any
 
 from imgwas.errors import WriteError, explain
 
-
 #: errno values that all mean "this place takes no more bytes".
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

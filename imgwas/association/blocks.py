@@ -24,6 +24,10 @@ from imgwas.sumstats.reasons import (
 COLUMN_TILE = 4
 #: A variant whose covariates leave less than this share of its variance is not tested.
 EXPLAINED = 1e-8
+#: Below this share of variance left by the covariates, the projection is computed in double.
+DOUBTFUL_SHARE = 0.05
+#: Above these, single-precision t statistics are computed again in double precision.
+LARGE_T, LARGE_R2 = 25.0, 0.25
 
 
 @dataclass(frozen=True)

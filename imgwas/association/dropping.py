@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from imgwas.association.blocks import EXPLAINED, GroupBlock, GroupResult, people_used
+from imgwas.association.blocks import (
+    DOUBTFUL_SHARE,
+    EXPLAINED,
+    LARGE_R2,
+    LARGE_T,
+    GroupBlock,
+    GroupResult,
+    decode_table,
+    people_used,
+)
 from imgwas.sumstats.reasons import EXPLAINED_BY_COVARIATES, TESTED, TOO_FEW_SAMPLES
+
+#: A direction of the basis is gone when less than this share of its length is left.
+LOST = 1e-9
 
 
 def solve_dropping(block: GroupBlock, matrix: np.ndarray) -> GroupResult:
@@ -24,10 +38,61 @@ def solve_dropping(block: GroupBlock, matrix: np.ndarray) -> GroupResult:
     )
     q_y = -lost.basis_traits
     solved, rank = _solve_gram(lost.gram, np.concatenate([q_g[:, :, None], q_y], axis=2))
-    residual = block.coded_squares - np.einsum("vc,vc->v", q_g, solved[:, :, 0])
-    numerator = product[:, :k] - np.einsum("vc,vck->vk", q_g, solved[:, :, 1:])
-    trait_squares = 1 - lost.trait_squares - np.einsum("vck,vck->vk", q_y, solved[:, :, 1:])
-    return _drop_result(block, residual, numerator, trait_squares, rank)
+    found = _Moments(
+        residual=block.coded_squares - np.einsum("vc,vc->v", q_g, solved[:, :, 0]),
+        numerator=product[:, :k] - np.einsum("vc,vck->vk", q_g, solved[:, :, 1:]),
+        trait_squares=1 - lost.trait_squares - np.einsum("vck,vck->vk", q_y, solved[:, :, 1:]),
+        rank=rank,
+    )
+    if block.workspace.dtype != np.float64:
+        _recheck(block, found)
+    return _drop_result(block, found)
+
+
+@dataclass
+class _Moments:
+    """Sums over the people left, per variant, after the covariates."""
+
+    residual: np.ndarray
+    numerator: np.ndarray
+    trait_squares: np.ndarray
+    rank: np.ndarray
+
+
+def _recheck(block: GroupBlock, found: _Moments) -> None:
+    """Compute again in double what single precision may not carry."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        doubtful = found.residual < DOUBTFUL_SHARE * block.sum_of_squares
+        r2 = found.numerator**2 / (found.residual[:, None] * found.trait_squares)
+        dof = (block.n_called - found.rank - 1)[:, None]
+        large = (r2 > LARGE_R2) | (r2 * dof > LARGE_T**2 * (1 - r2))
+    tested = block.reason == TESTED
+    for row in np.flatnonzero(tested & (doubtful | large.any(axis=1))):
+        residual, numerator, squares = _in_double(block, row)
+        columns = slice(None) if doubtful[row] else np.flatnonzero(large[row])
+        scale = residual / found.residual[row] if not doubtful[row] else 1.0
+        found.numerator[row, columns] = numerator[columns] / np.sqrt(scale)
+        found.trait_squares[row, columns] = squares[columns]
+        if doubtful[row]:
+            found.residual[row] = residual
+
+
+def _in_double(block: GroupBlock, row: int) -> tuple[float, np.ndarray, np.ndarray]:
+    """Project the people left on their own basis, without products of the whole block."""
+    group = block.group
+    table = decode_table(np.dtype(np.float64), missing=np.nan)
+    dosage = table[block.coded[row]].reshape(-1)
+    left = people_used(group, len(dosage)) & ~np.isnan(dosage)
+    vectors, values, _ = np.linalg.svd(
+        np.column_stack([np.full(left.sum(), 1 / np.sqrt(group.n)), group.basis[left]]),
+        full_matrices=False,
+    )
+    vectors = vectors[:, values > np.sqrt(LOST)]
+    both = np.column_stack([dosage[left], group.traits[left]])
+    for _ in range(2):
+        both = both - vectors @ (vectors.T @ both)
+    g, y = both[:, 0], both[:, 1:]
+    return float(g @ g), g @ y, np.einsum("pk,pk->k", y, y)
 
 
 class _LostPeople:
@@ -61,21 +126,15 @@ def _solve_gram(gram: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.nda
     size = gram.shape[1]
     left = np.eye(size) - gram
     values, vectors = np.linalg.eigh(left)
-    kept = values > 1e-9
+    kept = values > LOST
     inverse = np.where(kept, 1 / np.where(kept, values, 1.0), 0.0)
     turned = np.matmul(vectors.transpose(0, 2, 1), right) * inverse[:, :, None]
     return np.matmul(vectors, turned), kept.sum(axis=1)
 
 
-def _drop_result(
-    block: GroupBlock,
-    residual: np.ndarray,
-    numerator: np.ndarray,
-    trait_squares: np.ndarray,
-    rank: np.ndarray,
-) -> GroupResult:
-    # the basis may have been deficient before anyone was dropped only through its own rank
-    dof = block.n_called - rank - 1
+def _drop_result(block: GroupBlock, found: _Moments) -> GroupResult:
+    residual, numerator, trait_squares = found.residual, found.numerator, found.trait_squares
+    dof = block.n_called - found.rank - 1
     with np.errstate(invalid="ignore", divide="ignore"):
         gone = residual < EXPLAINED * block.sum_of_squares
         block.reason[gone & (block.reason == TESTED)] = EXPLAINED_BY_COVARIATES

@@ -24,7 +24,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from imgwas.association.blocks import (
+    DOUBTFUL_SHARE,
     EXPLAINED,
+    LARGE_R2,
+    LARGE_T,
     GroupArrays,
     GroupBlock,
     GroupResult,
@@ -37,11 +40,6 @@ from imgwas.association.blocks import (
 from imgwas.association.dropping import solve_dropping
 from imgwas.genotypes.counts import GenotypeCounts, count_packed
 from imgwas.sumstats.reasons import EXPLAINED_BY_COVARIATES, TESTED
-
-#: Below this share of variance left by the covariates, the projection is computed in double.
-DOUBTFUL_SHARE = 0.05
-#: Above these, single-precision t statistics are computed again in double precision.
-LARGE_T, LARGE_R2 = 25.0, 0.25
 
 MissingPolicy = Literal["mean", "drop"]
 
