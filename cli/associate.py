@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from imgwas.association import Selection
+    from imgwas.association.progress import Progress
     from imgwas.types import Covariates, Latents, PackedGenotypes
 
 logger = logging.getLogger("imgwas.cli")
@@ -169,10 +170,8 @@ def associate(**given: Any) -> None:
 
 
 def _associate(given: dict[str, Any]) -> None:
-    from imgwas.genotypes.filters import VariantFilters
-
     import imgwas
-    from imgwas.association.progress import BarProgress, LogProgress
+    from imgwas.genotypes.filters import VariantFilters
 
     genotypes = _open_genotypes(given)
     filters = {name: given[name] for name in ("maf", "mac", "geno", "hwe", "nonfounders")}
@@ -186,7 +185,7 @@ def _associate(given: dict[str, Any]) -> None:
             filters=VariantFilters(**filters),
             client=client,
             command=["imgwas", *sys.argv[1:]],
-            progress=BarProgress() if _shows_bar(given) else LogProgress(),
+            progress=choose_progress(quiet=given["quiet"]),
             **{name: given[name] for name in _PASSED},
         )
     _say_what_next(sumstats, given["out"])
@@ -206,8 +205,11 @@ _PASSED = (
 )
 
 
-def _shows_bar(given: dict[str, Any]) -> bool:
-    return sys.stderr.isatty() and not given["quiet"]
+def choose_progress(*, quiet: bool) -> Progress:
+    """Choose a bar on a terminal, and lines in the log elsewhere."""
+    from imgwas.association.progress import BarProgress, LogProgress
+
+    return BarProgress() if sys.stderr.isatty() and not quiet else LogProgress()
 
 
 def _check_options(given: dict[str, Any]) -> None:

@@ -133,9 +133,9 @@ def _solve(block: GroupBlock, matrix: np.ndarray) -> GroupResult:
 
 def _t_from_products(numerator: np.ndarray, weight: np.ndarray, dof: int) -> np.ndarray:
     """``t = r sqrt(dof / (1 - r^2))`` in place of a copy, with r clamped below one."""
-    r = numerator * weight[:, None]
-    limit = 1 - np.finfo(r.dtype).eps
+    limit = 1 - np.finfo(numerator.dtype).eps
     with np.errstate(invalid="ignore", divide="ignore"):
+        r = numerator * weight[:, None]
         np.clip(r, -limit, limit, out=r)
         rest = np.multiply(r, r)
         np.subtract(1, rest, out=rest)

@@ -203,7 +203,7 @@ class SumStats:
         """Every variant between two positions (ends included), one row per variant and latent."""
         import pandas as pd
 
-        code = _code(str(chromosome))
+        code = chromosome_code(str(chromosome))
         names = self._names(latents)
         frames = []
         for block in self._blocks_for(names):
@@ -264,6 +264,13 @@ class SumStats:
         frame = self.statistics(block, name)
         frame.insert(0, "latent", np.array([], object))
         return frame
+
+    def neg_log10_p(self, name: str) -> np.ndarray:
+        """-log10 P of one latent for every variant, NaN where it was not tested."""
+        group = self.entry(name).group
+        table = self._read([f"t.{name}", f"dof.{group}"])
+        t = np.asarray(table[f"t.{name}"]).astype(np.float64)
+        return neg_log10_p_value(t, np.asarray(table[f"dof.{group}"]))
 
     def lambda_gc(self, latents: Sequence[str] | None = None) -> pd.Series:
         """Genomic control of each latent: the median test statistic over its expectation.
@@ -420,7 +427,8 @@ def _limits(dof: np.ndarray, neg_log10_p: float, known: dict[float, float]) -> n
     return np.array([known[value] for value in unique.tolist()])[where]
 
 
-def _code(name: str) -> int:
+def chromosome_code(name: str) -> int:
+    """GWAS-SSF number of one chromosome name; 0 for a contig."""
     bare = name.removeprefix("chr")
     return _CODES.get(bare.upper(), int(bare) if bare.isdigit() else 0)
 
@@ -430,5 +438,5 @@ def chromosome_codes(column: pa.ChunkedArray) -> np.ndarray:
     encoded = pc.dictionary_encode(column.combine_chunks())
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()
-    codes = np.array([_code(name) for name in encoded.dictionary.to_pylist()], np.int64)
+    codes = np.array([chromosome_code(name) for name in encoded.dictionary.to_pylist()], np.int64)
     return codes[np.asarray(encoded.indices)] if len(codes) else np.empty(0, np.int64)

@@ -1,0 +1,87 @@
+"""``imgwas simulate``: a cohort whose truth is known."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from imgwas_cli.options import FOLDER, CommaList, Command
+
+EXAMPLE = """
+imgwas simulate cohort/ --samples 5000 --variants 100000 --latents 128 --causal 20
+imgwas simulate cohort/ --populations 3 --fst 0.05 --sib-pairs 50 --missing-calls 0.01
+"""
+
+
+@click.command(cls=Command, example=EXAMPLE)
+@click.argument("out", type=FOLDER)
+@click.option("--samples", default=2000, show_default=True, help="People.")
+@click.option("--variants", default=20_000, show_default=True, help="Variants.")
+@click.option("--latents", default=16, show_default=True, help="Latents.")
+@click.option("--causal", default=10, show_default=True, help="Variants with an effect.")
+@click.option(
+    "--variance-explained", default=0.02, show_default=True, help="Of a latent by its variant."
+)
+@click.option(
+    "--covariate-r2", default=0.35, show_default=True,
+    help="How much of a causal genotype the covariate batch_score explains.",
+)  # fmt: skip
+@click.option("--chr", "chromosomes", type=CommaList(), default=None, help="1,2,X; all autosomes.")
+@click.option("--populations", default=1, show_default=True, help="Groups of people.")
+@click.option("--fst", default=0.02, show_default=True, help="Their differentiation.")
+@click.option("--sib-pairs", default=0, show_default=True, help="Pairs of siblings.")
+@click.option("--trios", default=0, show_default=True, help="Children with both parents.")
+@click.option("--duplicates", default=0, show_default=True, help="People who occur twice.")
+@click.option("--missing-calls", default=0.0, show_default=True, help="Share of missing calls.")
+@click.option("--missing-latents", default=0.0, show_default=True, help="Share of missing values.")
+@click.option("--messy-ids", is_flag=True, help="Leading zeros, other orders, extra people.")
+@click.option("--seed", default=0, show_default=True, help="Everything follows from it.")
+def simulate(**given: Any) -> None:
+    """Write genotypes with LD, latents with planted effects, covariates, and truth.tsv.
+
+    The files are what a real cohort has: cohort.bed/.bim/.fam, latents.parquet, covariates.tsv.
+    """
+    from imgwas.simulate import simulate_cohort
+
+    out: Path = given["out"]
+    chromosomes = {"chromosomes": given["chromosomes"]} if given["chromosomes"] else {}
+    with bar(given["variants"], "simulate") as progress:
+        cohort = simulate_cohort(
+            out,
+            n_samples=given["samples"],
+            n_variants=given["variants"],
+            n_latents=given["latents"],
+            n_causal=given["causal"],
+            missing_rate=given["missing_calls"],
+            progress=progress,
+            **{name: given[name] for name in _PASSED},
+            **chromosomes,
+        )
+    click.echo(f"{len(cohort.truth)} planted effects are listed in {out / 'truth.tsv'}", err=True)
+    click.echo(
+        f"next: imgwas associate --bfile {cohort.bfile} --latents {cohort.latents} "
+        f"--covar {cohort.covariates} --categorical sex,centre --out {out / 'results'}",
+        err=True,
+    )
+
+
+_PASSED = (
+    "variance_explained", "covariate_r2", "populations", "fst", "sib_pairs", "trios", "duplicates",
+    "missing_latents", "messy_ids", "seed",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def bar(total: int, label: str) -> Iterator[Callable[[int], object] | None]:
+    """Show a progress bar on a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=label, unit="variant", unit_scale=True, file=sys.stderr) as shown:
+        yield shown.update
