@@ -18,3 +18,13 @@ REASONS: dict[int, str] = {
     TOO_FEW_SAMPLES: "TOO_FEW_SAMPLES",
     NO_SAMPLES: "NO_SAMPLES",
 }
+
+#: code -> what it means, for people
+MEANINGS: dict[int, str] = {
+    TESTED: "The variant was tested.",
+    MONOMORPHIC: "All called samples of the group carry the same genotype.",
+    ALL_MISSING: "No sample of the group has a call.",
+    EXPLAINED_BY_COVARIATES: "The genotype is a linear combination of the covariates.",
+    TOO_FEW_SAMPLES: "No degree of freedom is left after the covariates.",
+    NO_SAMPLES: "The group has no sample on this chromosome, such as Y among females.",
+}

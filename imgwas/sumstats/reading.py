@@ -1,0 +1,77 @@
+"""Reading parts: columns with verified checksums, and where on the genome a part lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from imgwas.arrow import string_scalar, to_numpy
+from imgwas.errors import MalformedError, explain
+from imgwas.sumstats.effects import chromosome_code, chromosome_codes, dictionary_of
+
+
+def read_part(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield some columns of one part, row group by row group, page checksums verified."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            _check_columns(path, columns, file.schema_arrow.names)
+            for group in range(file.num_row_groups):
+                # a column path with dots also matches longer names, hence the selection
+                yield file.read_row_group(group, columns=list(columns)).select(list(columns))
+            if not file.num_row_groups:
+                yield file.schema_arrow.empty_table().select(list(columns))
+    except (OSError, pa.ArrowException) as error:
+        raise MalformedError(
+            explain(
+                f"{path} cannot be read ({str(error).splitlines()[0][:120]})",
+                do="Delete it and its .ok.json, then run the scan again to repair it",
+            )
+        ) from error
+
+
+def _check_columns(path: Path, columns: Sequence[str], known: Sequence[str]) -> None:
+    present = set(known)
+    missing = [name for name in columns if name not in present]
+    if missing:
+        raise MalformedError(
+            explain(
+                f"{path} has no column {missing[0]!r}",
+                expected="Every part holds all columns of docs/data_model.md",
+                do="Delete it and its .ok.json, then run the scan again to repair it",
+            )
+        )
+
+
+def chromosome_key(name: str) -> int | str:
+    """Number of a chromosome, or the name itself of a contig."""
+    return chromosome_code(name) or name
+
+
+def inside(block: pa.Table, chromosome: str, start: int, end: int) -> np.ndarray:
+    """Rows of a block between two positions, both included."""
+    key = chromosome_key(chromosome)
+    position = to_numpy(block["base_pair_location"])
+    if isinstance(key, str):
+        here = to_numpy(pc.equal(block["chromosome"], string_scalar(key)))
+    else:
+        here = chromosome_codes(block["chromosome"]) == key
+    return np.asarray(here & (position >= start) & (position <= end))
+
+
+def extent_of(path: Path) -> dict[int | str, tuple[int, int]]:
+    """First and last position of every chromosome in a part."""
+    extent: dict[int | str, tuple[int, int]] = {}
+    for block in read_part(path, ["chromosome", "base_pair_location"]):
+        names, indices = dictionary_of(block["chromosome"])
+        position = to_numpy(block["base_pair_location"])
+        for number, name in enumerate(names):
+            here = position[indices == number]
+            key = chromosome_key(name)
+            low, high = extent.get(key, (here[0], here[0]))
+            extent[key] = (min(low, here.min()), max(high, here.max()))
+    return extent
