@@ -160,6 +160,13 @@ def t_from_neg_log10_p(neg_log10_p: float, dof: float) -> float:
             high = middle
 
 
+def chi2_from_neg_log10_p(neg_log10_p: np.ndarray) -> Float64[np.ndarray, ...]:
+    """Chi-square with one degree of freedom that has this -log10 P, also where P underflows."""
+    from scipy.special import ndtri_exp
+
+    return np.asarray(ndtri_exp(-_LN10 * np.asarray(neg_log10_p, np.float64) - np.log(2.0)) ** 2)
+
+
 def p_value_text(neg_log10_p: np.ndarray | float) -> list[str]:
     """Write P values as text that keeps its exponent below the smallest double: ``3.2e-412``.
 

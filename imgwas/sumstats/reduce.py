@@ -13,7 +13,11 @@ import pyarrow as pa
 
 from imgwas.arrow import to_numpy
 from imgwas.sumstats.effects import LatentEntry
-from imgwas.sumstats.pvalues import neg_log10_p_value, t_from_neg_log10_p
+from imgwas.sumstats.pvalues import (
+    chi2_from_neg_log10_p,
+    neg_log10_p_value,
+    t_from_neg_log10_p,
+)
 
 if TYPE_CHECKING:
     from imgwas.sumstats.store import SumStats
@@ -115,9 +119,7 @@ def _same_p(t: float, dof: int, other_dof: int) -> float:
 
 def chi2_of(t: np.ndarray, dof: np.ndarray) -> np.ndarray:
     """Chi-square with one degree of freedom that has the two-sided P value of t."""
-    from scipy.special import ndtri
-
-    return np.asarray(ndtri(10.0 ** -neg_log10_p_value(t, dof) / 2) ** 2)
+    return chi2_from_neg_log10_p(neg_log10_p_value(t, dof))
 
 
 def best_of_block(block: pa.Table, entries: Sequence[LatentEntry]) -> tuple[np.ndarray, np.ndarray]:
