@@ -226,6 +226,8 @@ class _Job:
             unknown.append("rsid")
         _warn(layout, found, sumstats, numbers)
         folder = Path(out)
+        if folder.is_file():
+            raise UsageError(explain(f"{out} is a file", expected="Tables go to a folder"))
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
