@@ -11,8 +11,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from imgwas.arrow import string_scalar, to_numpy
-from imgwas.errors import MalformedError, explain
-from imgwas.sumstats.effects import chromosome_code, chromosome_codes, dictionary_of
+from imgwas.checks import did_you_mean
+from imgwas.errors import MalformedError, UsageError, explain
+from imgwas.sumstats.effects import (
+    VARIANT_COLUMNS,
+    chromosome_code,
+    chromosome_codes,
+    dictionary_of,
+)
 
 
 def read_part(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -32,6 +38,19 @@ def read_part(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
                 do="Delete it and its .ok.json, then run the scan again to repair it",
             )
         ) from error
+
+
+def check_known(path: Path, wanted: Sequence[str]) -> None:
+    """Refuse columns that the user asked for and no part has."""
+    known = pq.read_schema(path).names
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise UsageError(
+            explain(
+                f"the results have no column {unknown[0]!r}",
+                do=did_you_mean(unknown[0], known) or f"Try {', '.join(VARIANT_COLUMNS)}",
+            )
+        )
 
 
 def _check_columns(path: Path, columns: Sequence[str], known: Sequence[str]) -> None:

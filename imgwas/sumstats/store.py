@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from imgwas.arrow import from_numpy, to_numpy
 from imgwas.checks import did_you_mean
@@ -28,7 +27,7 @@ from imgwas.sumstats.effects import (
 )
 from imgwas.sumstats.folder import Part, open_folder
 from imgwas.sumstats.pvalues import neg_log10_p_value
-from imgwas.sumstats.reading import chromosome_key, extent_of, inside, read_part
+from imgwas.sumstats.reading import check_known, chromosome_key, extent_of, inside, read_part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,15 +150,7 @@ class SumStats:
             ``XY`` and ``MT`` here.
         """
         wanted = list(columns) if columns is not None else [*VARIANT_COLUMNS, *_COUNTS]
-        known = pq.read_schema(self.parts[0]).names
-        unknown = [name for name in wanted if name not in known]
-        if unknown:
-            raise UsageError(
-                explain(
-                    f"the results have no column {unknown[0]!r}",
-                    do=did_you_mean(unknown[0], known) or f"Try {', '.join(VARIANT_COLUMNS)}",
-                )
-            )
+        check_known(self.parts[0], wanted)
         frame: pd.DataFrame = self._read(wanted).to_pandas()
         return frame
 
