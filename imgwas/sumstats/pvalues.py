@@ -46,7 +46,7 @@ def neg_log10_p_value(t: np.ndarray | float, dof: np.ndarray | float) -> Float64
     Examples
     --------
     >>> float(neg_log10_p_value(40.0, 4978).round(3))
-    301.907
+    302.906
     """
     t, dof = np.broadcast_arrays(np.asarray(t, np.float64), np.asarray(dof, np.float64))
     flat_t, flat_dof = t.reshape(-1), dof.reshape(-1)
