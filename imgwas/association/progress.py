@@ -7,13 +7,14 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from imgwas.association.task import ScanTask
 
 logger = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Told of the work done."""
 
