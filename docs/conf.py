@@ -1,4 +1,4 @@
-"""How Sphinx builds the documentation: `sphinx-build -W docs docs/_build/html`, no network needed."""
+"""How Sphinx builds the documentation: `sphinx-build -W docs docs/_build/html`, offline."""
 
 from __future__ import annotations
 

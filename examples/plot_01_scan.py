@@ -10,8 +10,8 @@ variant. With real data the first step falls away: name your own files instead.
 # A cohort with known truth
 # -------------------------
 #
-# The folder has what a real cohort has: ``cohort.bed``, ``.bim`` and ``.fam``, a table of latents, a
-# table of covariates. Ids have leading zeros and rows come in different orders on purpose.
+# The folder has what a real cohort has: ``cohort.bed``, ``.bim`` and ``.fam``, a table of latents
+# and one of covariates. Ids have leading zeros and rows come in different orders on purpose.
 
 import tempfile
 

@@ -47,8 +47,8 @@ ax = qq_many({name: results.neg_log10_p(name) for name in results.latents}, ax=a
 # Without them
 # ------------
 #
-# Some latents follow ancestry, and so do allele frequencies: these latents seem to be associated with
-# the whole genome.
+# Some latents follow ancestry, and so do allele frequencies: these latents seem to be associated
+# with the whole genome.
 
 results = imgwas.associate(genotypes, latents, out=f"{folder}/without")
 _, ax = plt.subplots(figsize=(4, 4), layout="constrained")
