@@ -21,6 +21,7 @@ COMMANDS = {
         "latents -> statistics: scan every variant for every latent",
     ),
     "export": ("imgwas_cli.export", "statistics -> GWAS-SSF, REGENIE, PLINK 2 or exchange tables"),
+    "verify": ("imgwas_cli.export", "compare a folder of results with its checksums"),
     "plot": ("imgwas_cli.plot", "statistics -> Manhattan and QQ figures"),
     "simulate": ("imgwas_cli.simulate", "write a cohort whose truth is known"),
     "demo": ("imgwas_cli.demo", "simulate, scan and plot in under a minute"),

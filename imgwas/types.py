@@ -130,6 +130,46 @@ class PackedGenotypes(Genotypes):
         """Packed codes at the given rows, ``ceil(n_samples / 4)`` bytes each, padding bits zero."""
 
 
+class Images(ABC):
+    """Volumes of people on one grid, read one at a time; never all in memory.
+
+    Like :class:`Genotypes`, it holds tables and file names only and can be sent to another process.
+
+    Attributes
+    ----------
+    sample_ids : tuple of str
+        Whose image each index is, unique, as in the genotype file.
+    grid : tuple of int
+        Voxels along each axis: (x, y, z), or (x, y, z, frames) for a cine.
+    affine : (4, 4) float array
+        Voxel indices to millimetres, RAS+, the same for everyone.
+    """
+
+    sample_ids: tuple[str, ...]
+    grid: tuple[int, ...]
+    affine: Float64[np.ndarray, "4 4"]
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self):,} people, grid {self.grid})"
+
+    @abstractmethod
+    def read(self, index: int) -> Float32[np.ndarray, "..."]:
+        """Return one person's volume of shape ``grid``: finite, as it was prepared.
+
+        Raises
+        ------
+        MalformedError
+            If the file is damaged or no longer on the grid; the message names it.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """Identity of the input: file names, sizes, modification times, how it was prepared."""
+
+
 @dataclass(frozen=True)
 class Latents:
     """Latent traits of people: what the scan explains.

@@ -130,8 +130,9 @@ def test_a_trait_does_not_feel_the_other_groups():
     dosage, covariates, traits = cohort(n_traits=6)
     everyone = np.ones(len(covariates), bool)
     some = RNG(3).random(len(covariates)) < 0.7
-    first, second = group_of(traits[:, :3], covariates, everyone), group_of(
-        traits[:, 3:], covariates, some
+    first, second = (
+        group_of(traits[:, :3], covariates, everyone),
+        group_of(traits[:, 3:], covariates, some),
     )
     together = scan(dosage, [first, second], dtype=np.float32)
     alone = scan(dosage, [second], dtype=np.float32)
