@@ -156,7 +156,7 @@ class Images(ABC):
         return f"{type(self).__name__}({len(self):,} people, grid {self.grid})"
 
     @abstractmethod
-    def read(self, index: int) -> Float32[np.ndarray, "..."]:
+    def read(self, index: int) -> Float32[np.ndarray, " *grid"]:
         """Return one person's volume of shape ``grid``: finite, as it was prepared.
 
         Raises
