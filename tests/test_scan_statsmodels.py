@@ -45,13 +45,13 @@ def compare(study: Study, results, variants, *, missing: str, double: bool) -> d
                 continue
             fit = study.fit(variant, latent, missing=missing)
             assert row["n"] == fit.n
-            near_zero = max(1.0, abs(fit.t))
-            scale = abs(fit.beta) if double else fit.standard_error * near_zero
-            worst["beta"] = max(worst["beta"], abs(row["beta"] - fit.beta) / scale)
+            # relative, with a floor: where t is nearly zero it is a difference of equal numbers
+            scale = max(1e-2 if double else 1.0, abs(fit.t))
+            difference = abs(row["beta"] - fit.beta) / fit.standard_error
+            worst["beta"] = max(worst["beta"], difference / scale)
             worst["standard_error"] = max(
                 worst["standard_error"], abs(row["standard_error"] / fit.standard_error - 1)
             )
-            scale = abs(fit.t) if double else near_zero
             worst["t"] = max(worst["t"], abs(row["t"] - fit.t) / scale)
             if abs(fit.t) <= 40:
                 expected = neg_log10_p(fit.t, fit.dof)
