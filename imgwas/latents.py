@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64
 
+from imgwas.shapes import Float, Float64
 from imgwas.types import Latents
 
 

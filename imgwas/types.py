@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float32, Float64, Int8, UInt8
 
 from imgwas.checks import check_finite, check_unique
 from imgwas.errors import InconsistentError, MalformedError, explain
+from imgwas.shapes import Bool, Float32, Float64, Int8, UInt8
 
 if TYPE_CHECKING:
     import pandas as pd

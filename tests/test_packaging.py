@@ -36,7 +36,7 @@ HEAVY = {
     "dask", "distributed", "matplotlib", "pandas", "scipy", "statsmodels", "torch", "tqdm", "yaml",
 }  # fmt: skip
 #: what a module may import when it is imported itself
-LIGHT = {"click", "jaxtyping", "numpy", "pyarrow", "threadpoolctl", *FOLDERS.values()}
+LIGHT = {"click", "numpy", "pyarrow", "threadpoolctl", *FOLDERS.values()}
 
 
 def names_of(requirements: list[str]) -> set[str]:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Int64
 
 from imgwas.checks import duplicates
 from imgwas.errors import InconsistentError, explain, first_ids
+from imgwas.shapes import Int64
 from imgwas.types import Covariates, Latents, Samples
 
 logger = logging.getLogger(__name__)

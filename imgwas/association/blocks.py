@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64, Int8, Int64, UInt8
 
 from imgwas.genotypes.counts import GenotypeCounts
+from imgwas.shapes import Float, Float64, Int8, Int64, UInt8
 from imgwas.sumstats.reasons import (
     ALL_MISSING,
     MONOMORPHIC,

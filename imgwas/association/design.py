@@ -11,7 +11,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
 
 from imgwas.association.alignment import SampleFlow, align
 from imgwas.association.projection import (
@@ -23,6 +22,7 @@ from imgwas.association.projection import (
     spread,
 )
 from imgwas.errors import DegenerateError, TooFewSamplesError, explain
+from imgwas.shapes import Bool, Float64, Int64
 from imgwas.types import Covariates, Latents, Samples
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from jaxtyping import UInt8
 
 from imgwas.association.blocks import (
     DOUBTFUL_SHARE,
@@ -39,6 +38,7 @@ from imgwas.association.blocks import (
 )
 from imgwas.association.dropping import solve_dropping
 from imgwas.genotypes.counts import GenotypeCounts, count_packed
+from imgwas.shapes import UInt8
 from imgwas.sumstats.reasons import EXPLAINED_BY_COVARIATES, TESTED
 
 MissingPolicy = Literal["mean", "drop"]

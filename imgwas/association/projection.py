@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float64
+
+from imgwas.shapes import Float64
 
 #: A column counts as a combination of the columns before it when less than this share of its
 #: centred length is left after projecting on them.
@@ -103,22 +104,26 @@ def residual_traits(
     size = np.where(largest > 0, largest, 1.0)
     centred = raw / size
     centred -= centred.mean(axis=0)
-    total = np.linalg.norm(centred, axis=0)
+    total = lengths(centred)
     residual = remove(centred, basis)
-    length = np.linalg.norm(residual, axis=0)
+    length = lengths(residual)
     constant = total <= 1e-12 * np.sqrt(len(raw))
     explained = length <= CONSTANT * np.maximum(total, 1e-300)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        unit = np.where(constant | explained, 0.0, residual / length)
-    return unit, length * size, constant, explained
+    residual /= np.where(constant | explained, np.inf, length)
+    return residual, length * size, constant, explained
+
+
+def lengths(values: np.ndarray) -> np.ndarray:
+    """Euclidean length of each column."""
+    return np.asarray(np.sqrt(np.einsum("st,st->t", values, values)))
 
 
 def remove(values: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Project the intercept and the basis out of every column, twice."""
-    rest = values
-    for _ in range(2):
-        rest = rest - rest.mean(axis=0)
-        rest = rest - basis @ (basis.T @ rest)
+    """Project the intercept and the basis out of every column, twice; a new array."""
+    rest = values - values.mean(axis=0)
+    rest -= basis @ (basis.T @ rest)
+    rest -= rest.mean(axis=0)
+    rest -= basis @ (basis.T @ rest)
     return rest
 
 

@@ -8,7 +8,8 @@ the one observed (Wigginton, Cutler & Abecasis 2005, AJHG 76:887).
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float64
+
+from imgwas.shapes import Float64
 
 #: Likelier by less than this factor counts as equally likely, as rounding would have it.
 _TIE = 1e-8

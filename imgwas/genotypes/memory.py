@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, UInt8
 
 from imgwas.errors import InconsistentError, MalformedError, explain
 from imgwas.genotypes.plink import chromosome_name
+from imgwas.shapes import Float32, UInt8
 from imgwas.types import VARIANT_SCHEMA, PackedGenotypes, Samples
 
 if TYPE_CHECKING:

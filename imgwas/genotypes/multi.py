@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, UInt8
 
 from imgwas.errors import InconsistentError, explain, first_ids
+from imgwas.shapes import Float32, UInt8
 from imgwas.types import PackedGenotypes
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float32, UInt8
 
 from imgwas.arrow import from_numpy, from_strings, string_scalar, to_numpy
 from imgwas.errors import (
@@ -24,6 +23,7 @@ from imgwas.errors import (
     explain,
 )
 from imgwas.genotypes.text import read_columns, what_it_is
+from imgwas.shapes import Float32, UInt8
 from imgwas.types import VARIANT_SCHEMA, PackedGenotypes, Samples
 
 logger = logging.getLogger(__name__)

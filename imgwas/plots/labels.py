@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64
+
+from imgwas.shapes import Float64
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

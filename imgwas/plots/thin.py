@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int64
+
+from imgwas.shapes import Int64
 
 
 def thin_points(

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float64
 
 from imgwas.arrow import from_numpy, string_scalar
+from imgwas.shapes import Float64
 
 _LN10 = np.log(10.0)
 #: P below this is left to the continued fraction.

@@ -1,0 +1,25 @@
+"""Array annotations with shapes, ``Float64[np.ndarray, "variants samples"]``, free at run time.
+
+They are jaxtyping's for type checkers and under pytest, where every call is checked against them.
+Elsewhere no annotation is ever evaluated, so the names are stand-ins and jaxtyping, a library of
+the test environment, is neither needed nor imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+__all__ = ["Bool", "Float", "Float32", "Float64", "Int8", "Int64", "UInt8"]
+
+if TYPE_CHECKING or "jaxtyping" in sys.modules:
+    from jaxtyping import Bool, Float, Float32, Float64, Int8, Int64, UInt8
+else:
+
+    class _Shape:
+        """Stands in for an annotation that nobody reads."""
+
+        def __class_getitem__(cls, _: object) -> type[_Shape]:
+            return cls
+
+    Bool = Float = Float32 = Float64 = Int8 = Int64 = UInt8 = _Shape
