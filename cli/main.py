@@ -6,6 +6,7 @@ instant.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -82,7 +83,10 @@ def main() -> None:
 
 def app(args: list[str] | None = None) -> None:
     """Run the command line and exit with a code that says how it went."""
-    sys.exit(run(args))
+    gc.set_threshold(50_000, 20, 20)  # long lists of ids are no cycles: look for those less often
+    code = run(args)
+    gc.freeze()  # and not at all in what is about to vanish
+    sys.exit(code)
 
 
 def run(args: list[str] | None = None) -> int:

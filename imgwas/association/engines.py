@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 Receipt = dict[str, Any]
 _thread = threading.local()
+#: Blocks that a thread computes before it reports: fewer reports, less waiting for one another.
+BLOCKS_PER_JOB = 4
 
 
 def run_on_threads(
@@ -43,7 +45,7 @@ def run_on_threads(
     """Compute parts on threads of this process, block by block in order.
 
     The matrix product runs on one thread per block, so that its rounding does not depend on the
-    number of threads. At most three blocks per thread are under way, and finished parts are
+    number of threads. At most three jobs per thread are under way, and finished parts are
     encoded and written by one thread more while the others compute.
     """
     _ = task.matrices, task.kinds  # made once, before threads ask for them together
@@ -54,10 +56,10 @@ def run_on_threads(
     ):
         under_way = _UnderWay(writer, digest, on_variants, on_receipt)
         try:
-            for builder, index, rows in _jobs(task, parts):
+            for builder, blocks in _jobs(task, parts):
                 if stop():
                     break
-                under_way.add(pool.submit(_run_block, task, builder, index, rows))
+                under_way.add(pool.submit(_run_blocks, task, builder, blocks))
                 while under_way.is_full(3 * threads):
                     under_way.collect()
             while under_way:
@@ -107,18 +109,24 @@ class _UnderWay:
         self.parts -= done
 
 
-def _jobs(task: ScanTask, parts: Sequence[int]) -> Iterator[tuple[PartBuilder, int, Any]]:
+def _jobs(task: ScanTask, parts: Sequence[int]) -> Iterator[tuple[PartBuilder, range]]:
     for part in parts:
         builder = PartBuilder(task, part)
-        for index, rows in enumerate(builder.block_rows):
-            yield builder, index, rows
+        n_blocks = len(builder.block_rows)
+        for start in range(0, n_blocks, BLOCKS_PER_JOB):
+            yield builder, range(start, min(start + BLOCKS_PER_JOB, n_blocks))
 
 
-def _run_block(
-    task: ScanTask, builder: PartBuilder, index: int, rows: Any
+def _run_blocks(
+    task: ScanTask, builder: PartBuilder, blocks: range
 ) -> tuple[int, PartBuilder | None]:
-    result = scan_rows(task, rows, _workspace(task))
-    return len(rows), builder if builder.add(index, result) else None
+    """Compute some blocks of a part; also return the part if they were its last ones."""
+    n, finished = 0, False
+    for index in blocks:
+        rows = builder.block_rows[index]
+        finished = builder.add(index, scan_rows(task, rows, _workspace(task)))
+        n += len(rows)
+    return n, builder if finished else None
 
 
 def _workspace(task: ScanTask) -> Workspace:

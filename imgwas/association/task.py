@@ -37,7 +37,7 @@ class ScanSettings:
     missing_genotype: MissingPolicy = "mean"
     precision: str = "single"
     part_size: int = 16384
-    block_size: int = 256
+    block_size: int = 384
     rank_normal: bool = False
     residualize_first: bool = False
     filters: VariantFilters = field(default_factory=VariantFilters)

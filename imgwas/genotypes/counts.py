@@ -18,7 +18,7 @@ _LOW_BITS = np.uint64(0x5555555555555555)
 _PAIRS = np.uint64(0x3333333333333333)
 _NIBBLES = np.uint64(0x0F0F0F0F0F0F0F0F)
 #: Words that are counted at once, so that intermediate arrays stay in the cache.
-_CACHED_WORDS = 16_384
+_CACHED_WORDS = 20_480
 _BYTE_SUM = np.uint64(0x0101010101010101)
 
 
@@ -79,12 +79,15 @@ def count_packed(
         From :func:`pack_mask`. Without it every two-bit slot counts, padding included.
     """
     n_variants, n_bytes = packed.shape
+    words = _as_words(packed)
     slots = None if mask is None else _as_words(mask[None])[0] & _LOW_BITS
     n_slots = 4 * n_bytes if mask is None else int(np.unpackbits(mask).sum()) // 2
     bits = np.empty((3, n_variants), np.int64)
-    rows = max(1, _CACHED_WORDS * 8 // max(n_bytes, 1))
+    rows = max(1, _CACHED_WORDS // max(words.shape[1], 1))
+    buffer = np.empty((3, min(rows, n_variants), words.shape[1]), np.uint64)
     for start in range(0, n_variants, rows):
-        bits[:, start : start + rows] = _count_bits(packed[start : start + rows], slots)
+        some = words[start : start + rows]
+        bits[:, start : start + rows] = _count_bits(some, slots, buffer[:, : len(some)])
     n_low, n_high, n_both = bits
     return GenotypeCounts(
         n_effect_homozygote=np.full(n_variants, n_slots) - n_low - n_high + n_both,
@@ -94,14 +97,17 @@ def count_packed(
     )
 
 
-def _count_bits(packed: np.ndarray, slots: np.ndarray | None) -> tuple[np.ndarray, ...]:
+def _count_bits(words: np.ndarray, slots: np.ndarray | None, buffer: np.ndarray) -> np.ndarray:
     """People with the low bit, the high bit, and both bits set."""
-    words = _as_words(packed)
-    low, high = words & _LOW_BITS, (words >> np.uint64(1)) & _LOW_BITS
+    low, high, both = buffer
+    np.bitwise_and(words, _LOW_BITS, out=low)
+    np.right_shift(words, np.uint64(1), out=high)
+    high &= _LOW_BITS
     if slots is not None:
         low &= slots
         high &= slots
-    return _popcount(low), _popcount(high), _popcount(low & high)
+    np.bitwise_and(low, high, out=both)
+    return _popcount(buffer)
 
 
 def _as_words(packed: np.ndarray) -> np.ndarray:
@@ -114,10 +120,36 @@ def _as_words(packed: np.ndarray) -> np.ndarray:
     return padded.view(np.uint64)
 
 
-def _popcount(words: np.ndarray) -> np.ndarray:
-    """Set bits per row, where only every second bit can be set."""
+def _popcount(fields: np.ndarray) -> np.ndarray:
+    """Set bits along the last axis, where only every second bit can be set.
+
+    Without a popcount in NumPy, fields are added while they have room: three words of two-bit
+    fields, then two of four-bit fields, then the eight bytes of a word by one multiplication.
+    """
     if hasattr(np, "bitwise_count"):
-        return np.asarray(np.bitwise_count(words).sum(axis=1, dtype=np.int64))
-    pairs = (words & _PAIRS) + ((words >> np.uint64(2)) & _PAIRS)
-    nibbles = (pairs + (pairs >> np.uint64(4))) & _NIBBLES
-    return ((nibbles * _BYTE_SUM) >> np.uint64(56)).sum(axis=1, dtype=np.int64)
+        return np.asarray(np.bitwise_count(fields).sum(axis=-1, dtype=np.int64))
+    pairs = _fold(fields, 3)
+    nibbles = _fold(_add_neighbours(pairs, 2, _PAIRS), 2)
+    total = _add_neighbours(nibbles, 4, _NIBBLES)
+    total *= _BYTE_SUM
+    total >>= np.uint64(56)
+    return np.asarray(total.sum(axis=-1, dtype=np.int64))
+
+
+def _fold(fields: np.ndarray, parts: int) -> np.ndarray:
+    """Add the parts of the last axis word by word; the last part may be shorter."""
+    width = -(-fields.shape[-1] // parts)
+    folded = fields[..., :width].copy()
+    for start in range(width, fields.shape[-1], width):
+        piece = fields[..., start : start + width]
+        folded[..., : piece.shape[-1]] += piece
+    return folded
+
+
+def _add_neighbours(fields: np.ndarray, bits: int, mask: np.uint64) -> np.ndarray:
+    """Add every second field to the one below it, in place."""
+    above = fields >> np.uint64(bits)
+    above &= mask
+    fields &= mask
+    fields += above
+    return fields

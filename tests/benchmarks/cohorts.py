@@ -1,0 +1,109 @@
+"""Cohorts of any size for benchmarks: random calls, traits and covariates, written once."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Files of a cohort and its size."""
+
+    prefix: Path
+    n: int
+    m: int
+    k: int
+    c: int
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.prefix.parent
+
+    def imgwas(self, out: str, *options: str, threads: int = 2) -> list[str]:
+        """Command line of the scan."""
+        return [
+            *("imgwas", "associate", "--bfile", self.prefix.name, "--latents", "latents.parquet"),
+            *("--covar", "covar.tsv", "--out", out, "--threads", str(threads), "--overwrite"),
+            *options,
+        ]
+
+    def plink2(self, out: str, *options: str, threads: int = 2) -> list[str]:
+        """Command line of the same analysis in PLINK 2."""
+        names = [f"L{i:03d}" for i in range(self.k)]
+        return [
+            *("plink2", "--bfile", self.prefix.name, "--pheno", "pheno.tsv"),
+            *("--pheno-name", *names, "--covar", "covar.tsv", "--threads", str(threads)),
+            *("--glm", "omit-ref", "hide-covar", "--out", out, *options),
+        ]
+
+
+def place() -> Path:
+    """Where benchmark cohorts are kept between runs."""
+    folder = Path(
+        os.environ.get("IMGWAS_BENCHMARK_DIR", Path(tempfile.gettempdir()) / "imgwas-benchmarks")
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def cohort(
+    n: int = 5000, m: int = 100_000, k: int = 128, c: int = 20, missing: float = 0
+) -> Cohort:
+    """Return the cohort of a size, writing it if it is not there yet."""
+    folder = place() / f"n{n}-m{m}-k{k}-c{c}-missing{missing:g}"
+    made = Cohort(folder / "cohort", n, m, k, c)
+    if not (folder / "done").exists():
+        folder.mkdir(exist_ok=True)
+        rng = np.random.default_rng(1)
+        _write_bed(made, missing, rng)
+        _write_tables(made, rng)
+        (folder / "done").touch()
+    return made
+
+
+def _write_bed(made: Cohort, missing: float, rng: np.random.Generator) -> None:
+    n, m = made.n, made.m
+    frequency = rng.beta(1, 2, m) * 0.5 + 0.01
+    codes = np.array([3, 2, 0], np.uint8)
+    with made.prefix.with_suffix(".bed").open("wb") as stream:
+        stream.write(bytes([0x6C, 0x1B, 1]))
+        for start in range(0, m, 2000):
+            f = frequency[start : start + 2000, None]
+            copies = (rng.random((len(f), n)) < f).astype(np.uint8) + (rng.random((len(f), n)) < f)
+            block = codes[copies]
+            if missing:
+                block[rng.random(block.shape) < missing] = 1
+            quads = np.zeros((len(f), -(-n // 4), 4), np.uint8)
+            quads.reshape(len(f), -1)[:, :n] = block
+            packed = quads[..., 0] | quads[..., 1] << 2 | quads[..., 2] << 4 | quads[..., 3] << 6
+            stream.write(packed.astype(np.uint8).tobytes())
+    with made.prefix.with_suffix(".bim").open("w") as stream:
+        stream.writelines(
+            f"{1 + j * 22 // m}\trs{j}\t0\t{1000 + j * 100}\tA\tG\n" for j in range(m)
+        )
+    with made.prefix.with_suffix(".fam").open("w") as stream:
+        stream.writelines(f"{i}\tid{i:06d}\t0\t0\t{1 + i % 2}\t-9\n" for i in range(n))
+
+
+def _write_tables(made: Cohort, rng: np.random.Generator) -> None:
+    ids = [f"id{i:06d}" for i in range(made.n)]
+    latents = pd.DataFrame(
+        rng.standard_normal((made.n, made.k)), columns=[f"L{i:03d}" for i in range(made.k)]
+    )
+    latents.insert(0, "IID", ids)
+    latents.to_parquet(made.folder / "latents.parquet")
+    covariates = pd.DataFrame(
+        rng.standard_normal((made.n, made.c)), columns=[f"c{i}" for i in range(made.c)]
+    )
+    covariates.insert(0, "IID", ids)
+    for name, frame in (("pheno", latents), ("covar", covariates)):
+        text = frame.copy()
+        text.insert(0, "#FID", range(made.n))
+        text.to_csv(made.folder / f"{name}.tsv", sep="\t", index=False)
