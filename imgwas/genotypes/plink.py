@@ -383,6 +383,10 @@ def _check_bed(bed: Path, size: int, n_variants: int, n_samples: int, bim: Path,
     if size == expected:
         return
     whole, extra = divmod(size - 3, row_bytes)
+    if size == len(_MAGIC):
+        raise MalformedError(
+            explain(f"{bed} holds a header and no variant", do="Copy or download it again")
+        )
     if extra == 0:
         raise InconsistentError(
             explain(

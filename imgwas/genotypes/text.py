@@ -67,11 +67,15 @@ def read_columns(path: Path, n_columns: int, names: tuple[str, ...]) -> tuple[pa
     text = text.rstrip(b"\n \t")
     if not text:
         raise MalformedError(explain(f"{path} is empty", expected=f"Lines of {n_columns} fields"))
-    try:
-        table = _parse(_tabbed(text), names)
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+    tabbed = _tabbed(text)
+    if tabbed.startswith(b"\n") or b"\n\n" in tabbed:
         _explain_bad_line(path, text, n_columns)
-        raise MalformedError(explain(f"{path} cannot be read as a table ({error})")) from error
+    try:
+        table = _parse(tabbed, names)
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        _explain_bad_line(path, text, n_columns)
+        # the parser's own message quotes the line, and with it a person's id
+        raise MalformedError(explain(f"{path} cannot be read as a table")) from None
     return table, content
 
 
@@ -112,7 +116,7 @@ def _explain_bad_line(path: Path, text: bytes, n_columns: int) -> None:
                     expected=f"{n_columns} are needed on every line",
                     do="Complete or remove that line",
                 )
-            )
+            ) from None
         try:
             line.decode("utf-8")
         except UnicodeDecodeError as error:

@@ -60,7 +60,7 @@ def find_ids(table: pa.Table, path: Path, id_column: str | None) -> Ids:
     if sample is None:
         raise MalformedError(
             explain(
-                f"{path} has no id column (it has {', '.join(names[:6])})",
+                f"{path} has no id column ({_what_instead(names)})",
                 expected=f"A header with one of {', '.join(_SAMPLE_ID)}",
                 do="Name the column with --id-column, or add a header line",
             )
@@ -68,6 +68,13 @@ def find_ids(table: pa.Table, path: Path, id_column: str | None) -> Ids:
     family = next((lower[n.lower()] for n in _FAMILY_ID if n.lower() in lower), None)
     families = _strings(table, family) if family else None
     return Ids(_strings(table, sample), families, tuple(n for n in (family, sample) if n))
+
+
+def _what_instead(names: Sequence[str]) -> str:
+    """Name the columns there are, unless they are a person's row in the place of a header."""
+    if any(re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", name, re.IGNORECASE) for name in names):
+        return "its first line holds numbers, so the header may be missing"
+    return f"it has {', '.join(names[:6])}"
 
 
 def _strings(table: pa.Table, name: str) -> tuple[str, ...]:

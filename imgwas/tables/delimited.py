@@ -201,6 +201,8 @@ def _parse(body: bytes, delimiter: str, names: list[str], path: Path) -> pa.Tabl
         text, separator = re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", body), "\t"
         text = re.sub(rb"[ \t]+", b"\t", text)
     quote = '"' if delimiter == "," else False
+    if text.startswith(b"\n") or (b"\n\n" in text and not (quote and b'"' in text)):
+        _explain_ragged(text, separator, names, path)
     _check_last_line(text, separator, names, path)
     try:
         return pacsv.read_csv(
@@ -213,14 +215,15 @@ def _parse(body: bytes, delimiter: str, names: list[str], path: Path) -> pa.Tabl
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
             ),
         )
-    except pa.ArrowInvalid as error:
+    except pa.ArrowInvalid:
         _explain_ragged(text, separator, names, path)
+        # the parser's own message quotes the line, and with it a person's id
         raise MalformedError(
             explain(
-                f"{path} cannot be read as a table ({str(error).splitlines()[0][:200]})",
+                f"{path} cannot be read as a table",
                 do="Look for an unbalanced quote or a line that is too long",
             )
-        ) from error
+        ) from None
 
 
 def _check_last_line(text: bytes, separator: str, names: list[str], path: Path) -> None:
@@ -248,7 +251,7 @@ def _explain_ragged(text: bytes, separator: str, names: list[str], path: Path) -
                     expected=f"The header has {len(names)}",
                     do="Complete or remove that line",
                 )
-            )
+            ) from None
 
 
 @dataclass(frozen=True)
