@@ -6,6 +6,7 @@ Every engine runs the same functions on the same parts, so the numbers cannot de
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,8 @@ Receipt = dict[str, Any]
 _thread = threading.local()
 #: Blocks that a thread computes before it reports: fewer reports, less waiting for one another.
 BLOCKS_PER_JOB = 4
+#: How long a scheduler may take to answer.
+CONNECT_WITHIN = "20s"
 
 
 def run_on_threads(
@@ -174,8 +177,7 @@ def run_on_client(
             retries=2,
         )
 
-    first = [part for part, _ in zip(queue, range(window), strict=False)]
-    under_way = as_completed([submit(part) for part in first])
+    under_way = as_completed([submit(part) for part in itertools.islice(queue, window)])
     failed: list[str] = []
     for future in under_way:
         receipt = _result(future, failed)
@@ -255,7 +257,7 @@ def join_cluster(address: str) -> Iterator[Client]:
     if address.startswith("tcp://") and "127.0.0.1" not in address and "localhost" not in address:
         logger.warning("%s is not encrypted: anyone who reaches it can run code there", address)
     try:
-        client = Client(address, timeout="20s")
+        client = Client(address, timeout=CONNECT_WITHIN)
     except (OSError, TimeoutError, ValueError) as error:
         raise MissingLibraryError(
             explain(

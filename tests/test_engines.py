@@ -1,0 +1,204 @@
+"""One scan, many ways to compute it: threads, worker processes, a cluster, workers that die."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import imgwas
+from imgwas.association import local_cluster
+from tests.cli_cohort import imgwas as command_line
+
+SCAN = {"part_size": 200}
+N_PARTS = 7
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """A cohort on disk with every complication: missing calls and latents, X, relatives."""
+    folder = tmp_path_factory.mktemp("cohort")
+    return imgwas.simulate_cohort(
+        folder,
+        n_samples=233,
+        n_variants=1300,
+        n_latents=6,
+        n_causal=3,
+        missing_rate=0.02,
+        missing_latents=0.1,
+        seed=3,
+    )
+
+
+def scan(cohort, out: Path, **options: object) -> imgwas.SumStats:
+    return imgwas.associate(
+        imgwas.open_genotypes(cohort.bfile),
+        imgwas.read_latents(cohort.latents),
+        imgwas.read_covariates(cohort.covariates),
+        out=out,
+        **(SCAN | options),
+    )
+
+
+@pytest.fixture(scope="module")
+def digests(cohort, tmp_path_factory):
+    """What one thread computes, for each policy."""
+    folder = tmp_path_factory.mktemp("reference")
+    return {
+        missing: scan(cohort, folder / missing, threads=1, missing_genotype=missing).digest()
+        for missing in ("mean", "drop")
+    }
+
+
+@pytest.mark.parametrize("missing", ["mean", "drop"])
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_any_number_of_threads(cohort, digests, tmp_path, threads, missing):
+    results = scan(cohort, tmp_path / "out", threads=threads, missing_genotype=missing)
+    assert len(results.parts) == N_PARTS
+    assert results.digest() == digests[missing]
+
+
+@pytest.mark.parametrize("missing", ["mean", "drop"])
+def test_worker_processes_get_every_part(cohort, digests, tmp_path, missing):
+    """With one worker, more parts than are submitted at once; with two, fewer."""
+    for n_workers in (1, 2):
+        out = tmp_path / f"out{n_workers}"
+        with local_cluster(n_workers) as client:
+            results = scan(cohort, out, client=client, missing_genotype=missing)
+        assert results.digest() == digests[missing]
+
+
+def test_local_cluster_listens_to_this_machine_only():
+    with local_cluster(1) as client:
+        info = client.scheduler_info()
+        addresses = [info["address"], *info["workers"]]
+        addresses += [worker["nanny"] for worker in info["workers"].values()]
+    assert len(addresses) == 3
+    assert all(re.match(r"tcp://127\.0\.0\.1:\d+$", address) for address in addresses)
+
+
+def test_the_task_holds_no_genotypes_and_is_private(cohort, tmp_path):
+    with local_cluster(1) as client:
+        scan(cohort, tmp_path / "out", client=client)
+    private = tmp_path / "out" / "private"
+    assert private.stat().st_mode & 0o077 == 0
+    held = sum(path.stat().st_size for path in private.rglob("*.npy"))
+    assert held < 233 * (6 + 16) * 8 * 8
+
+
+@contextlib.contextmanager
+def cluster_of_processes(folder: Path, n_workers: int):
+    """A scheduler and workers as separate programs, as on a real cluster."""
+    address_file = folder / "scheduler.json"
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+
+    def start(*words: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli." + words[0], *words[1:]],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    processes = [
+        start(
+            *("dask_scheduler", "--host", "127.0.0.1", "--port", "0"),
+            *("--no-dashboard", "--scheduler-file", str(address_file)),
+        )
+    ]
+    processes += [
+        start(
+            *("dask_worker", "--scheduler-file", str(address_file), "--nthreads", "1"),
+            *("--no-dashboard", "--host", "127.0.0.1", "--local-directory", str(folder)),
+        )
+        for _ in range(n_workers)
+    ]
+    try:
+        yield address_file, processes[1:]
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def test_a_scheduler_and_workers_of_other_programs(cohort, digests, tmp_path):
+    from distributed import Client
+
+    with cluster_of_processes(tmp_path, 2) as (address_file, _):
+        deadline = time.monotonic() + 60
+        while not address_file.exists() and time.monotonic() < deadline:
+            threading.Event().wait(0.1)
+        with Client(scheduler_file=str(address_file), timeout="60s") as client:
+            client.wait_for_workers(2, timeout=60)
+            results = scan(cohort, tmp_path / "out", client=client)
+            address = client.scheduler.address
+            done = command_line(
+                *("associate", "--bfile", cohort.bfile, "--latents", cohort.latents),
+                *("--covar", cohort.covariates, "--part-size", 200),
+                *("--scheduler", address, "--out", "joined"),
+                folder=tmp_path,
+            )
+    assert results.digest() == digests["mean"]
+    assert done.code == 0, done.text
+    assert imgwas.open_sumstats(tmp_path / "joined").digest() == digests["mean"]
+
+
+def test_a_worker_that_is_killed_costs_nothing_but_time(cohort, digests, tmp_path):
+    from imgwas.association import progress
+
+    with local_cluster(2) as client:
+        victims = [worker["pid"] for worker in client.run(_about_me).values()]
+
+        class KillOnce(progress.NoProgress):
+            def part_done(self, receipt) -> None:
+                if victims:
+                    os.kill(victims.pop(), signal.SIGKILL)
+                    victims.clear()
+
+        results = scan(cohort, tmp_path / "out", client=client, progress=KillOnce(), part_size=200)
+    assert victims == []
+    assert results.digest() == digests["mean"]
+
+
+def _about_me() -> dict[str, int]:
+    return {"pid": os.getpid()}
+
+
+def test_no_scheduler_there(tmp_path, cohort, monkeypatch):
+    monkeypatch.setattr("imgwas.association.engines.CONNECT_WITHIN", "1s")
+    done = command_line(
+        *("associate", "--bfile", cohort.bfile, "--latents", cohort.latents),
+        *("--scheduler", "tcp://127.0.0.1:9", "--out", "out"),
+        folder=tmp_path,
+    )
+    assert done.code == 9
+    assert "no dask scheduler answers at tcp://127.0.0.1:9" in done.text
+
+
+def test_tasks_are_few_and_small(cohort, tmp_path, monkeypatch):
+    """What travels through a scheduler per part: names and paths, not people."""
+    import cloudpickle
+
+    sizes = []
+    with local_cluster(1) as client:
+        submit = client.submit
+
+        def weigh(function, *args, **kwargs):
+            genotypes = kwargs["genotypes"]
+            sizes.append(len(cloudpickle.dumps((args, genotypes))))
+            return submit(function, *args, **kwargs)
+
+        monkeypatch.setattr(client, "submit", weigh)
+        scan(cohort, tmp_path / "out", client=client)
+    assert len(sizes) == N_PARTS
+    assert max(sizes) < 2000
