@@ -6,6 +6,7 @@ instant.
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import logging
@@ -28,7 +29,7 @@ COMMANDS = {
     "demo": ("imgwas_cli.demo", "simulate, scan and plot in under a minute"),
 }
 
-OUT_OF_MEMORY, BROKEN_PIPE, INTERNAL_BUG, USAGE = 2, 0, 60, 8
+OUT_OF_MEMORY, WRITE_ERROR, BROKEN_PIPE, INTERNAL_BUG, USAGE = 2, 5, 0, 60, 8
 
 
 class LazyCommands(click.Group):
@@ -104,7 +105,7 @@ def run(args: list[str] | None = None) -> int:
         error.show()
         return USAGE
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_output()
         return BROKEN_PIPE
     except MemoryError as error:
         click.echo(f"imgwas: out of memory ({error}). Use fewer --threads.", err=True)
@@ -116,6 +117,11 @@ def run(args: list[str] | None = None) -> int:
         if debug:
             raise
         return _explain_failure(error)
+
+
+def _silence_output() -> None:
+    """Keep the interpreter from writing what is left to an output that takes no more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain_failure(error: Exception) -> int:
@@ -131,6 +137,10 @@ def _explain_failure(error: Exception) -> int:
         known = write_error(Path(str(error.filename)), error)
         click.echo(f"imgwas: error: {known}", err=True)
         return known.exit_code
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _silence_output()
+        click.echo(f"imgwas: error: the output cannot be written ({error.strerror})", err=True)
+        return WRITE_ERROR
     logger.error("internal error", exc_info=error)
     click.echo(
         f"imgwas: internal error: {type(error).__name__}: {error}\n"

@@ -61,11 +61,16 @@ def cohort(
     made = Cohort(folder / "cohort", n, m, k, c)
     if not (folder / "done").exists():
         folder.mkdir(exist_ok=True)
-        rng = np.random.default_rng(1)
-        _write_bed(made, missing, rng)
-        _write_tables(made, rng)
+        write(made, missing=missing)
         (folder / "done").touch()
     return made
+
+
+def write(made: Cohort, *, missing: float = 0, seed: int = 1) -> None:
+    """Write the files of a cohort into its folder."""
+    rng = np.random.default_rng(seed)
+    _write_bed(made, missing, rng)
+    _write_tables(made, rng)
 
 
 def _write_bed(made: Cohort, missing: float, rng: np.random.Generator) -> None:
