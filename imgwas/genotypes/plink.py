@@ -81,17 +81,14 @@ class PlinkGenotypes(PackedGenotypes):
         self._allow_padding = allow_nonzero_padding
         self._descriptor: int | None = None
         self._lock = threading.Lock()
-        bim_table, bim_bytes = read_columns(bim, len(_BIM), _BIM)
-        fam_table, fam_bytes = read_columns(fam, len(_FAM), _FAM)
+        bim_table, bim_digest = read_columns(bim, _BIM)
+        fam_table, fam_digest = read_columns(fam, _FAM)
         self.samples = _samples(fam_table)
         variants = _variants(bim_table, bim)
         self._swap = _alleles_to_swap(variants, effect_allele)
         self.variants = _name_alleles(variants, self._swap)
         self._row_bytes = -(-len(self.samples) // 4)
-        self._digests = {
-            "bim": hashlib.sha256(bim_bytes).hexdigest(),
-            "fam": hashlib.sha256(fam_bytes).hexdigest(),
-        }
+        self._digests = {"bim": bim_digest, "fam": fam_digest}
         self._stat = _stat(bed)
         _check_bed(bed, self._stat["size"], bim_table.num_rows, len(self.samples), bim, fam)
 
@@ -326,7 +323,7 @@ def _alleles_to_swap(variants: pa.Table, choice: str | Path) -> np.ndarray | Non
 
 
 def _swap_by_file(variants: pa.Table, path: Path) -> np.ndarray:
-    table, _ = read_columns(path, 2, ("variant_id", "allele"))
+    table, _ = read_columns(path, ("variant_id", "allele"))
     wanted = dict(zip(table["variant_id"].to_pylist(), table["allele"].to_pylist(), strict=True))
     index = pc.index_in(variants["variant_id"], from_strings(list(wanted)))
     listed = to_numpy(index.is_valid())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -41,8 +43,8 @@ def what_it_is(head: bytes) -> str:
     return ""
 
 
-def read_columns(path: Path, n_columns: int, names: tuple[str, ...]) -> tuple[pa.Table, bytes]:
-    """Read a headerless table of exactly ``n_columns`` fields a line as strings.
+def read_columns(path: Path, names: tuple[str, ...]) -> tuple[pa.Table, str]:
+    """Read a headerless table with one field a name as strings.
 
     Fields are separated by any mix of spaces and tabs, lines end in LF or CRLF, and blank lines at
     the end are allowed. Nothing is interpreted: ``007``, ``1e5`` and ``NA`` stay what they are.
@@ -50,15 +52,68 @@ def read_columns(path: Path, n_columns: int, names: tuple[str, ...]) -> tuple[pa
     Returns
     -------
     table : pyarrow.Table
-        String columns (binary where a byte is not UTF-8 would be refused, see Raises).
-    content : bytes
-        The file, for its digest.
+        String columns.
+    digest : str
+        SHA-256 of the file.
 
     Raises
     ------
     MalformedError
         With the line, the number of fields found and expected.
+
+    Notes
+    -----
+    A regular file (single tabs, LF) is parsed while it is read and never held in memory.
     """
+    return _read_regular(path, names) or _read_any(path, names)
+
+
+class _Watched(io.BufferedIOBase):
+    """A file that is digested, and looked at for irregular separators, while it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("rb")
+        self._sha = hashlib.sha256()
+        self._last = b"\n"
+        self.is_regular = True
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Pass on the next bytes."""
+        chunk = self._stream.read(size)
+        self._sha.update(chunk)
+        seen = self._last + chunk
+        irregular = (b"\r", b" ", b"\t\t", b"\n\n", b"\n\t", b"\t\n")
+        self.is_regular = self.is_regular and not any(text in seen for text in irregular)
+        self._last = seen[-1:]
+        return chunk
+
+    def readable(self) -> bool:
+        """Say that bytes can be read."""
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+        super().close()
+
+    def digest(self) -> str:
+        """SHA-256 of what was read."""
+        return self._sha.hexdigest()
+
+
+def _read_regular(path: Path, names: tuple[str, ...]) -> tuple[pa.Table, str] | None:
+    """One pass over a regular file; None where the file is anything else, or wrong."""
+    try:
+        with _Watched(path) as watched:
+            table = pacsv.open_csv(watched, **_options(names)).read_all()
+            watched.read()
+    except (OSError, pa.ArrowInvalid, UnicodeDecodeError):
+        return None
+    return (table, watched.digest()) if watched.is_regular and table.num_rows else None
+
+
+def _read_any(path: Path, names: tuple[str, ...]) -> tuple[pa.Table, str]:
+    """Bring separators to single tabs first, and say what is wrong with a file."""
     content = read_bytes(path)
     meaning = what_it_is(content[:32])
     if meaning:
@@ -66,17 +121,17 @@ def read_columns(path: Path, n_columns: int, names: tuple[str, ...]) -> tuple[pa
     text = content.replace(b"\r\n", b"\n") if b"\r" in content else content
     text = text.rstrip(b"\n \t")
     if not text:
-        raise MalformedError(explain(f"{path} is empty", expected=f"Lines of {n_columns} fields"))
+        raise MalformedError(explain(f"{path} is empty", expected=f"Lines of {len(names)} fields"))
     tabbed = _tabbed(text)
     if tabbed.startswith(b"\n") or b"\n\n" in tabbed:
-        _explain_bad_line(path, text, n_columns)
+        _explain_bad_line(path, text, len(names))
     try:
-        table = _parse(tabbed, names)
+        table = pacsv.read_csv(io.BytesIO(tabbed), **_options(names))
     except (pa.ArrowInvalid, UnicodeDecodeError):
-        _explain_bad_line(path, text, n_columns)
+        _explain_bad_line(path, text, len(names))
         # the parser's own message quotes the line, and with it a person's id
         raise MalformedError(explain(f"{path} cannot be read as a table")) from None
-    return table, content
+    return table, hashlib.sha256(content).hexdigest()
 
 
 def _tabbed(text: bytes) -> bytes:
@@ -90,19 +145,19 @@ def _normalise(text: bytes) -> bytes:
     return re.sub(rb"[ \t]+", b"\t", re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", text))
 
 
-def _parse(text: bytes, names: tuple[str, ...]) -> pa.Table:
-    return pacsv.read_csv(
-        io.BytesIO(text),
-        read_options=pacsv.ReadOptions(column_names=list(names), use_threads=True),
-        parse_options=pacsv.ParseOptions(
+def _options(names: tuple[str, ...]) -> dict[str, Any]:
+    """How tab-separated text is parsed: nothing quoted, nothing guessed, nothing missing."""
+    return {
+        "read_options": pacsv.ReadOptions(column_names=list(names), block_size=1 << 22),
+        "parse_options": pacsv.ParseOptions(
             delimiter="\t", quote_char=False, ignore_empty_lines=False
         ),
-        convert_options=pacsv.ConvertOptions(
+        "convert_options": pacsv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
             strings_can_be_null=False,
             quoted_strings_can_be_null=False,
         ),
-    )
+    }
 
 
 def _explain_bad_line(path: Path, text: bytes, n_columns: int) -> None:

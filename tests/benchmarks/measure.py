@@ -7,8 +7,8 @@ import os
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,24 +22,43 @@ class Run:
     peak_mb: float
 
 
-def run(command: Sequence[str | Path], folder: Path, *, threads: int = 2) -> Run:
-    """Run a command to its end on some threads; its failure is an error."""
-    env = os.environ | dict.fromkeys(
-        ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)
-    )
-    os.sync()  # what an earlier process left unwritten is not this one's to wait for
-    start = time.perf_counter()
-    with (folder / "output.txt").open("wb") as output:
-        process = subprocess.Popen(
-            [str(word) for word in command], cwd=folder, env=env, stdout=output, stderr=output
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+def run(
+    command: Sequence[str | Path],
+    folder: Path,
+    *,
+    threads: int = 2,
+    environment: Mapping[str, str] | None = None,
+) -> Run:
+    """Run a command to its end on some threads; its failure is an error.
+
+    It is started by a small process of its own: a child inherits the peak memory of the process
+    that forked it, and that of a test run is large.
+    """
+    variables = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    env = os.environ | dict.fromkeys(variables, str(threads)) | dict(environment or {})
+    with tempfile.NamedTemporaryFile("r") as answer:
+        starter = [sys.executable, "-I", "-S", "-c", _STARTER, answer.name, *map(str, command)]
+        with (folder / "output.txt").open("wb") as output:
+            subprocess.run(starter, cwd=folder, env=env, stdout=output, stderr=output, check=True)
+        code, wall, cpu, peak = map(float, answer.read().split())
+    if code:
         tail = (folder / "output.txt").read_text(errors="replace")[-2000:]
-        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {tail}")
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+        raise RuntimeError(f"{command[0]} ended with {code:.0f}: {tail}")
+    return Run(wall, cpu, peak)
+
+
+#: Starts a command, waits for it, and writes exit code, seconds and megabytes into a file.
+_STARTER = """
+import os, sys, time
+os.sync()  # what an earlier process left unwritten is not this one's to wait for
+start = time.perf_counter()
+pid = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(pid, 0)
+wall = time.perf_counter() - start
+code = os.waitstatus_to_exitcode(status)
+with open(sys.argv[1], "w") as answer:
+    print(code, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, file=answer)
+"""
 
 
 def median(runs: Sequence[Run]) -> Run:
