@@ -71,8 +71,9 @@ def _scan(cohort: Cohort, out: Path) -> SumStats:
     from imgwas_cli.associate import choose_progress
 
     import imgwas
+    from imgwas.association import associate
 
-    return imgwas.associate(
+    return associate(
         imgwas.open_genotypes(cohort.bfile),
         imgwas.read_latents(cohort.latents),
         imgwas.read_covariates(cohort.covariates, categorical=["sex", "centre"]),

@@ -32,7 +32,9 @@ class _Echo(logging.Handler):
 class _Clean(logging.Formatter):
     """One line per record in the file; an id with an escape sequence stays harmless."""
 
-    converter = time.gmtime
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Write the time in UTC."""
+        return time.strftime(datefmt or "%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
 
     def format(self, record: logging.LogRecord) -> str:
         return "\n".join(_printable(line) for line in super().format(record).split("\n"))
@@ -61,7 +63,7 @@ def to_file(out: Path) -> Path:
         number += 1
     path = out / f"log-{number}.txt"
     handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(_Clean("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
+    handler.setFormatter(_Clean("%(asctime)s %(levelname)-7s %(message)s"))
     logger.addHandler(handler)
     _describe_machine()
     return path

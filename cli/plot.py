@@ -75,8 +75,7 @@ def qq(results: Path, out: Path, **given: Any) -> None:
     if len(names) == 1:
         data = sumstats.latent(names[0])
         frequency = data["effect_allele_frequency"].to_numpy()
-        maf = frequency.clip(0, 1)
-        maf = maf.clip(max=1 - maf) if given["maf_strata"] else None
+        maf = frequency.clip(max=1 - frequency) if given["maf_strata"] else None
         ax = draw_one(data["neg_log_10_p_value"].to_numpy(), maf=maf, title=names[0])
     else:
         ax = qq_many(_columns(sumstats, names))

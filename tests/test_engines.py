@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -187,15 +188,13 @@ def test_no_scheduler_there(tmp_path, cohort, monkeypatch):
 
 def test_tasks_are_few_and_small(cohort, tmp_path, monkeypatch):
     """What travels through a scheduler per part: names and paths, not people."""
-    import cloudpickle
-
     sizes = []
     with local_cluster(1) as client:
         submit = client.submit
 
         def weigh(function, *args, **kwargs):
             genotypes = kwargs["genotypes"]
-            sizes.append(len(cloudpickle.dumps((args, genotypes))))
+            sizes.append(len(pickle.dumps((args, genotypes))))
             return submit(function, *args, **kwargs)
 
         monkeypatch.setattr(client, "submit", weigh)

@@ -203,7 +203,7 @@ def decode_table(dtype: np.dtype, missing: float = 0.0) -> np.ndarray:
     """Copies of the effect allele for each of the four people of each byte value."""
     of_code = np.array([2.0, missing, 1.0, 0.0], dtype)
     codes = np.arange(256, dtype=np.uint8)[:, None] >> np.array([0, 2, 4, 6], np.uint8)
-    return of_code[codes & 3]
+    return np.asarray(of_code[codes & 3])
 
 
 def decode(coded: np.ndarray, workspace: Workspace) -> None:

@@ -142,7 +142,7 @@ def _t_from_products(numerator: np.ndarray, weight: np.ndarray, dof: int) -> np.
         np.sqrt(rest, out=rest)
         np.divide(r, rest, out=r)
     r *= r.dtype.type(np.sqrt(max(dof, 0)))
-    return r
+    return np.asarray(r)
 
 
 def _recheck_residual(block: GroupBlock, residual: np.ndarray) -> np.ndarray:

@@ -37,7 +37,7 @@ class BlockResult:
 def scan_rows(task: ScanTask, rows: np.ndarray, workspace: Workspace) -> BlockResult:
     """Read, filter and test the variants of one block."""
     packed = task.genotypes.read_packed(rows)
-    digest = hashlib.sha256(packed).digest()
+    digest = hashlib.sha256(packed.data).digest()
     if task.columns is not None:
         packed = compact(packed, task.columns)
     kinds = variant_kinds_of(task, rows)

@@ -124,7 +124,7 @@ def remove(values: np.ndarray, basis: np.ndarray) -> np.ndarray:
     rest -= basis @ (basis.T @ rest)
     rest -= rest.mean(axis=0)
     rest -= basis @ (basis.T @ rest)
-    return rest
+    return np.asarray(rest)
 
 
 def spread(values: np.ndarray, used: np.ndarray) -> np.ndarray:

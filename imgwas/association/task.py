@@ -110,7 +110,7 @@ class ScanTask:
     def kinds(self) -> np.ndarray:
         """Kind of every scanned variant: 0 autosome, 1 X, 2 Y."""
         chromosomes = self.genotypes.variants.column("chromosome")
-        return variant_kinds(chromosomes)[self.rows]
+        return np.asarray(variant_kinds(chromosomes)[self.rows])
 
     @property
     def n_bytes(self) -> int:

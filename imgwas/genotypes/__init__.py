@@ -91,7 +91,8 @@ def open_genotypes(
 
 
 def _open_one(path: Path, **options: Any) -> PackedGenotypes:
-    return READERS.get(path.suffix, open_plink)(path, **options)
+    reader = READERS.get(path.suffix)
+    return open_plink(path, **options) if reader is None else reader(path, **options)
 
 
 def _expand(pattern: str) -> list[Path]:

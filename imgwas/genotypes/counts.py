@@ -34,12 +34,13 @@ class GenotypeCounts:
     @property
     def n_called(self) -> np.ndarray:
         """People with a call."""
-        return self.n_effect_homozygote + self.n_heterozygote + self.n_other_homozygote
+        called = self.n_effect_homozygote + self.n_heterozygote + self.n_other_homozygote
+        return np.asarray(called)
 
     @property
     def copies(self) -> np.ndarray:
         """Copies of the effect allele."""
-        return 2 * self.n_effect_homozygote + self.n_heterozygote
+        return np.asarray(2 * self.n_effect_homozygote + self.n_heterozygote)
 
     def take(self, rows: np.ndarray | slice) -> GenotypeCounts:
         """Counts of some variants."""

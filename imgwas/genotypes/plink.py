@@ -125,7 +125,7 @@ class PlinkGenotypes(PackedGenotypes):
         return packed
 
     def _read_run(self, first: int, into: np.ndarray) -> None:
-        view = memoryview(into.reshape(-1))
+        view = into.reshape(-1).data
         offset, done = 3 + first * self._row_bytes, 0
         while done < len(view):
             try:

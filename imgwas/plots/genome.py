@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgwas.errors import DegenerateError, MalformedError, explain
+from imgwas.plots.style import root_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +53,7 @@ class GenomeAxis:
             return
         middles = (self.starts + self.ends) / 2
         names = [_NAMES.get(int(c), str(int(c))) if c else "other" for c in self.chromosomes]
-        points = ax.get_position().width * ax.figure.get_size_inches()[0] * 72
+        points = ax.get_position().width * root_of(ax.figure).get_size_inches()[0] * 72
         scale = points / (self.ends[-1] - self.starts[0])
         rows_end = [-np.inf, -np.inf, -np.inf]
         labels = []

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imgwas.plots.style import root_of
 from imgwas.shapes import Float64
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def label_lane(
     order = np.argsort(x, kind="stable")
     x, y, names = x[order], y[order], [names[i] for i in order]
     low, high = ax.get_xlim()
-    points = ax.get_position().width * ax.figure.get_size_inches()[0] * 72
+    points = ax.get_position().width * root_of(ax.figure).get_size_inches()[0] * 72
     size = 5.5 if len(names) <= 45 else max(3.0, 5.5 * 45 / len(names))
     step = size * 1.25 / points * (high - low)
     at = pack(x, step, low + step / 2, high - step / 2)

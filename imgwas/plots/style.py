@@ -11,7 +11,7 @@ from imgwas.files import publish
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 #: Widths of one and of two journal columns, in inches.
 ONE_COLUMN, TWO_COLUMNS = 89 / 25.4, 183 / 25.4
@@ -19,7 +19,7 @@ ONE_COLUMN, TWO_COLUMNS = 89 / 25.4, 183 / 25.4
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 CHROMOSOME_TONES = ("#1F4E79", "#7FA7CC")
 LEAD_COLOUR = "#D55E00"
-RC: dict[str, Any] = {
+RC: Any = {
     "font.family": "sans-serif",
     "font.size": 7,
     "axes.titlesize": 8,
@@ -53,7 +53,14 @@ def own_axes(ax: Axes | None, **size: float) -> Axes:
     return ax if ax is not None else new_axes(**size)
 
 
-def save_figure(figure: Figure, path: str | Path, *, dpi: int = 300) -> Path:
+def root_of(figure: Figure | SubFigure | None) -> Figure:
+    """Return the whole figure that axes belong to, whether or not in a part of it."""
+    if figure is None:
+        raise UsageError("These axes belong to no figure.")
+    return figure.figure
+
+
+def save_figure(figure: Figure | SubFigure, path: str | Path, *, dpi: int = 300) -> Path:
     """Write a figure as pdf, svg or png; the same figure gives the same bytes.
 
     Text stays text in pdf and svg; clouds of points are one image of ``dpi`` dots per inch.
@@ -83,7 +90,7 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 300) -> Path:
     }
     buffer = io.BytesIO()
     with mpl.rc_context(RC):
-        figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata[kind])
+        root_of(figure).savefig(buffer, format=kind, dpi=dpi, metadata=metadata[kind])
     with publish(path) as stream:
         stream.write(buffer.getvalue())
     return path

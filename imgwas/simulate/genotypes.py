@@ -205,7 +205,7 @@ class HaplotypeSource:
         dosage = (both[0] + both[1])[:, : self.model.n_samples].astype(np.float32)
         if self.model.missing_rate:
             dosage[self.rng.random(dosage.shape, np.float32) < self.model.missing_rate] = np.nan
-        return dosage
+        return np.asarray(dosage)
 
     def _founder_alleles(self, rows: slice) -> np.ndarray:
         """Alleles (variants, founder haplotypes) of the thresholded process."""
@@ -247,7 +247,7 @@ class HaplotypeSource:
             for side, parent in enumerate(self.people.parents[child]):
                 phase = self._crossovers(child, side, rows, self.people.sex[parent] == 1)
                 both[side, :, child] = both[phase, np.arange(len(phase)), parent]
-        return both
+        return np.asarray(both)
 
     def _crossovers(self, child: int, side: int, rows: slice, from_father: bool) -> np.ndarray:
         """Which of the parent's haplotypes is passed on, variant by variant."""

@@ -73,7 +73,7 @@ def _name_index(table: pa.Table) -> pa.Table:
 def frame_to_table(frame: pd.DataFrame) -> pa.Table:
     """Take a DataFrame whose index holds the sample ids, or one with an id column."""
     if frame.index.name or frame.index.dtype == object or frame.index.dtype.name == "string":
-        frame = frame.rename_axis(index=frame.index.name or "IID").reset_index()
+        frame = frame.rename_axis(index=str(frame.index.name or "IID")).reset_index()
     frame = frame.rename(columns=str)
     check_unique("the columns", list(frame.columns), error=MalformedError)
     return pa.Table.from_pandas(frame, preserve_index=False)
