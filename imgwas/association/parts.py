@@ -19,7 +19,7 @@ from imgwas.association.task import AUTOSOME, ScanTask, X, Y, compact
 from imgwas.files import publish_bytes, publish_json
 from imgwas.genotypes.counts import GenotypeCounts, count_packed
 
-_KINDS = (AUTOSOME, X, Y)
+_KINDS = (AUTOSOME, X, Y, AUTOSOME)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _scan_kind(
         counts=counts,
         missing=task.settings.missing_genotype,
     )
-    if kind == 0:
+    if name == AUTOSOME:
         return results
     return [
         _haploid_frequency(result, packed, group.mask, task.masks["males"])
@@ -149,12 +149,12 @@ def _no_variants(n_traits: int, task: ScanTask) -> GroupResult:
 def _diploid_counts(
     task: ScanTask, packed: np.ndarray, kinds: np.ndarray, counts: GenotypeCounts
 ) -> GenotypeCounts:
-    """Counts for Hardy-Weinberg: females only on X, nobody on Y."""
+    """Counts for Hardy-Weinberg: females only on X, nobody where everyone is haploid."""
     if not kinds.any():
         return counts
     females = count_packed(packed, task.masks["females"])
     nobody = count_packed(packed, np.zeros_like(task.masks["females"]))
-    return GenotypeCounts.choose(kinds, [counts, females, nobody])
+    return GenotypeCounts.choose(kinds, [counts, females, nobody, nobody])
 
 
 class PartBuilder:

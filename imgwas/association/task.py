@@ -108,7 +108,7 @@ class ScanTask:
 
     @cached_property
     def kinds(self) -> np.ndarray:
-        """Kind of every scanned variant: 0 autosome, 1 X, 2 Y."""
+        """Kind of every scanned variant, see :func:`variant_kinds`."""
         chromosomes = self.genotypes.variants.column("chromosome")
         return np.asarray(variant_kinds(chromosomes)[self.rows])
 
@@ -119,12 +119,13 @@ class ScanTask:
 
 
 def variant_kinds(chromosomes: Any) -> np.ndarray:
-    """Number 0 for autosomes and everything diploid, 1 for X, 2 for Y."""
+    """Number 0 for autosomes and everything diploid, 1 for X, 2 for Y, 3 for mitochondria."""
     import pyarrow.compute as pc
 
     is_x = to_numpy(pc.equal(chromosomes, string_scalar("X")))
     is_y = to_numpy(pc.equal(chromosomes, string_scalar("Y")))
-    return np.where(is_x, 1, np.where(is_y, 2, 0)).astype(np.int8)
+    is_mt = to_numpy(pc.equal(chromosomes, string_scalar("MT")))
+    return np.select([is_x, is_y, is_mt], [1, 2, 3], 0).astype(np.int8)
 
 
 def make_task(

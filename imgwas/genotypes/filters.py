@@ -123,26 +123,27 @@ def _missing_rate(
 def _minor_allele(
     packed: np.ndarray, people: np.ndarray, males: np.ndarray, kinds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Copies of the rarer allele and of both; a male has one on X and Y, a female none on Y."""
+    """Copies of the rarer allele and of both; one each on MT, of males on X and Y."""
     counts = count_packed(packed, people)
     copies, total = counts.copies.astype(float), 2.0 * counts.n_called
     if kinds.any():
         male = count_packed(packed, people & males)
-        on_x, on_y = kinds == 1, kinds == 2
-        copies = np.where(on_x, copies - male.copies / 2, np.where(on_y, male.copies / 2, copies))
-        total = np.where(on_x, total - male.n_called, np.where(on_y, male.n_called, total))
+        on = [kinds == 1, kinds == 2, kinds == 3]
+        some = [copies - male.copies / 2, male.copies / 2, copies / 2]
+        copies = np.select(on, some, copies)
+        total = np.select(on, [total - male.n_called, male.n_called, total / 2], total)
     return np.minimum(copies, total - copies), total
 
 
 def _hardy_weinberg(
     packed: np.ndarray, people: np.ndarray, females: np.ndarray, kinds: np.ndarray
 ) -> np.ndarray:
-    """Exact P value; females on X, always 1 on Y."""
+    """Exact P value; females on X, always 1 on Y and MT."""
     counts = count_packed(packed, people)
     if kinds.any():
         female = count_packed(packed, people & females)
         nobody = count_packed(packed, np.zeros_like(people))
-        counts = GenotypeCounts.choose(kinds, [counts, female, nobody])
+        counts = GenotypeCounts.choose(kinds, [counts, female, nobody, nobody])
     return hardy_weinberg_p_value(
         counts.n_effect_homozygote, counts.n_heterozygote, counts.n_other_homozygote
     )

@@ -179,7 +179,9 @@ class PlinkGenotypes(PackedGenotypes):
         table = np.array([2, np.nan, 1, 0], np.float32)
         codes = np.arange(256, dtype=np.uint8)[:, None] >> np.array([0, 2, 4, 6], np.uint8)
         decoded = np.take(table[codes & 3], self.read_packed(rows), axis=0)
-        return np.ascontiguousarray(decoded.reshape(len(rows), -1)[:, : self.n_samples])
+        return np.ascontiguousarray(
+            decoded.reshape(len(rows), 4 * self._row_bytes)[:, : self.n_samples]
+        )
 
     def fingerprint(self) -> dict[str, Any]:
         """Identity of the three files, and of the allele that is counted."""
