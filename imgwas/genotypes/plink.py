@@ -10,33 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from imgwas.arrow import from_numpy, from_strings, string_scalar, to_numpy
 from imgwas.errors import (
     InconsistentError,
     MalformedError,
     OpenError,
     ReadError,
-    UsageError,
     explain,
 )
+from imgwas.genotypes.alleles import alleles_to_swap, name_alleles, swap_homozygotes
 from imgwas.genotypes.text import read_columns, what_it_is
+from imgwas.genotypes.variant_table import samples_of, variants_of
 from imgwas.shapes import Float32, UInt8
-from imgwas.types import VARIANT_SCHEMA, PackedGenotypes, Samples
+from imgwas.types import PackedGenotypes
 
 logger = logging.getLogger(__name__)
 
 _BIM = ("chromosome", "variant_id", "centimorgan", "base_pair_location", "allele_1", "allele_2")
 _FAM = ("family_id", "sample_id", "father", "mother", "sex", "phenotype")
 _MAGIC, _SAMPLE_MAJOR = b"\x6c\x1b\x01", b"\x6c\x1b\x00"
-
-#: Spellings of chromosomes -> the name used here.
-_CHROMOSOMES = {str(i): str(i) for i in range(1, 23)} | {
-    "X": "X", "23": "X", "Y": "Y", "24": "Y", "M": "MT", "MT": "MT", "26": "MT",
-    "XY": "XY", "25": "XY", "PAR": "XY", "PAR1": "XY", "PAR2": "XY",
-}  # fmt: skip
 
 
 class PlinkGenotypes(PackedGenotypes):
@@ -83,10 +75,10 @@ class PlinkGenotypes(PackedGenotypes):
         self._lock = threading.Lock()
         bim_table, bim_digest = read_columns(bim, _BIM)
         fam_table, fam_digest = read_columns(fam, _FAM)
-        self.samples = _samples(fam_table)
-        variants = _variants(bim_table, bim)
-        self._swap = _alleles_to_swap(variants, effect_allele)
-        self.variants = _name_alleles(variants, self._swap)
+        self.samples = samples_of(fam_table)
+        variants = variants_of(bim_table, bim)
+        self._swap = alleles_to_swap(variants, effect_allele)
+        self.variants = name_alleles(variants, self._swap)
         self._row_bytes = -(-len(self.samples) // 4)
         self._digests = {"bim": bim_digest, "fam": fam_digest}
         self._stat = _stat(bed)
@@ -121,7 +113,7 @@ class PlinkGenotypes(PackedGenotypes):
         self._check_padding(packed, rows)
         swap = self._swap[rows] if self._swap is not None else None
         if swap is not None and swap.any():
-            packed[swap] = _swap_homozygotes(packed[swap], self.n_samples)
+            packed[swap] = swap_homozygotes(packed[swap], self.n_samples)
         return packed
 
     def _read_run(self, first: int, into: np.ndarray) -> None:
@@ -247,130 +239,6 @@ def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
     """Stretches of consecutive rows, as positions (start, stop)."""
     edges = (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
     return list(zip([0, *edges], [*edges, len(rows)], strict=True))
-
-
-def _samples(table: pa.Table) -> Samples:
-    ids = table["sample_id"].to_pylist()
-    nobody = string_scalar("0")
-    no_parents = pc.and_(pc.equal(table["father"], nobody), pc.equal(table["mother"], nobody))
-    sex = np.zeros(len(ids), np.int8)
-    for code in ("1", "2"):
-        sex[to_numpy(pc.equal(table["sex"], string_scalar(code)))] = int(code)
-    return Samples(
-        sample_ids=tuple(ids),
-        family_ids=tuple(table["family_id"].to_pylist()),
-        sex=sex,
-        is_founder=to_numpy(no_parents),
-    )
-
-
-def _variants(table: pa.Table, path: Path) -> pa.Table:
-    """Variant table with column 5 as the effect allele."""
-    return pa.table(
-        [
-            _chromosome_names(table["chromosome"]),
-            _positions(table["base_pair_location"], path),
-            table["variant_id"],
-            table["allele_1"],
-            table["allele_2"],
-        ],
-        schema=VARIANT_SCHEMA,
-    )
-
-
-def _chromosome_names(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Normalise ``chr1``, ``01``, ``23``; contigs keep their own names."""
-    encoded = column.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    names = [chromosome_name(name) for name in encoded.dictionary.to_pylist()]
-    return pa.chunked_array([from_strings(names).take(encoded.indices)])
-
-
-def chromosome_name(name: str) -> str:
-    """Name a chromosome as imgwas does: 1 to 22, X, Y, XY, MT, or the contig's own name."""
-    bare = name[3:] if name.lower().startswith("chr") else name
-    return _CHROMOSOMES.get(bare.upper().lstrip("0") or "0", name)
-
-
-def _positions(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
-    try:
-        positions = column.cast(pa.int64())
-    except pa.ArrowInvalid:
-        positions = None
-    if positions is not None:
-        limits = to_numpy(positions)
-        if limits.min() >= 0 and limits.max() < 2**31:
-            return positions
-    for number, text in enumerate(column.to_pylist(), start=1):
-        if not text.isdigit() or int(text) >= 2**31:
-            raise MalformedError(
-                explain(
-                    f"{path}:{number} has the position {text!r}",
-                    expected="Positions are whole numbers from 0 to 2147483647",
-                )
-            )
-    raise MalformedError(explain(f"{path} holds positions that are not whole numbers"))
-
-
-def _alleles_to_swap(variants: pa.Table, choice: str | Path) -> np.ndarray | None:
-    """Rows whose effect allele is column 6; None where it is column 5 throughout."""
-    if choice == "a1":
-        return None
-    if choice == "a2":
-        return np.ones(variants.num_rows, bool)
-    if isinstance(choice, str):
-        raise UsageError(explain(f"effect_allele is {choice!r}", expected="a1, a2 or a file"))
-    return _swap_by_file(variants, Path(choice))
-
-
-def _swap_by_file(variants: pa.Table, path: Path) -> np.ndarray:
-    table, _ = read_columns(path, ("variant_id", "allele"))
-    wanted = dict(zip(table["variant_id"].to_pylist(), table["allele"].to_pylist(), strict=True))
-    index = pc.index_in(variants["variant_id"], from_strings(list(wanted)))
-    listed = to_numpy(index.is_valid())
-    allele = from_strings(list(wanted.values())).take(index.combine_chunks())
-    first = to_numpy(pc.fill_null(pc.equal(variants["effect_allele"], allele), False))
-    second = to_numpy(pc.fill_null(pc.equal(variants["other_allele"], allele), False))
-    strange = listed & ~first & ~second
-    if strange.any():
-        row = int(np.flatnonzero(strange)[0])
-        raise InconsistentError(
-            explain(
-                f"{path} names an allele that {int(strange.sum()):,} variants do not have",
-                where=f"first: {variants['variant_id'][row].as_py()}, row {row + 1} of the .bim",
-                do="Compare strands and builds of the two files",
-            )
-        )
-    logger.info(
-        "effect alleles of %s variants are set by %s, of %s by column 5",
-        f"{int(listed.sum()):,}",
-        path.name,
-        f"{int((~listed).sum()):,}",
-    )
-    return second & ~first
-
-
-def _name_alleles(variants: pa.Table, swap: np.ndarray | None) -> pa.Table:
-    if swap is None:
-        return variants
-    mask = from_numpy(swap.view(np.uint8)).cast(pa.bool_())
-    first, second = variants["effect_allele"], variants["other_allele"]
-    effect = pc.if_else(mask, second, first)
-    other = pc.if_else(mask, first, second)
-    return variants.set_column(3, VARIANT_SCHEMA.field(3), effect).set_column(
-        4, VARIANT_SCHEMA.field(4), other
-    )
-
-
-def _swap_homozygotes(packed: np.ndarray, n_people: int) -> np.ndarray:
-    """Turn 00 into 11 and back; padding stays zero."""
-    same = ~(packed ^ (packed >> 1)) & 0x55
-    swapped = packed ^ (same | (same << 1))
-    spare = -n_people % 4
-    if spare:
-        swapped[:, -1] &= (1 << (2 * (4 - spare))) - 1
-    return np.asarray(swapped)
 
 
 def _check_bed(bed: Path, size: int, n_variants: int, n_samples: int, bim: Path, fam: Path) -> None:

@@ -1,0 +1,78 @@
+"""Which allele of a ``.bim`` is counted, and turning codes and names accordingly."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imgwas.arrow import from_numpy, from_strings, to_numpy
+from imgwas.errors import InconsistentError, UsageError, explain
+from imgwas.genotypes.text import read_columns
+from imgwas.types import VARIANT_SCHEMA
+
+logger = logging.getLogger(__name__)
+
+
+def alleles_to_swap(variants: pa.Table, choice: str | Path) -> np.ndarray | None:
+    """Rows whose effect allele is column 6; None where it is column 5 throughout."""
+    if choice == "a1":
+        return None
+    if choice == "a2":
+        return np.ones(variants.num_rows, bool)
+    if isinstance(choice, str):
+        raise UsageError(explain(f"effect_allele is {choice!r}", expected="a1, a2 or a file"))
+    return _swap_by_file(variants, Path(choice))
+
+
+def _swap_by_file(variants: pa.Table, path: Path) -> np.ndarray:
+    table, _ = read_columns(path, ("variant_id", "allele"))
+    wanted = dict(zip(table["variant_id"].to_pylist(), table["allele"].to_pylist(), strict=True))
+    index = pc.index_in(variants["variant_id"], from_strings(list(wanted)))
+    listed = to_numpy(index.is_valid())
+    allele = from_strings(list(wanted.values())).take(index.combine_chunks())
+    first = to_numpy(pc.fill_null(pc.equal(variants["effect_allele"], allele), False))
+    second = to_numpy(pc.fill_null(pc.equal(variants["other_allele"], allele), False))
+    strange = listed & ~first & ~second
+    if strange.any():
+        row = int(np.flatnonzero(strange)[0])
+        raise InconsistentError(
+            explain(
+                f"{path} names an allele that {int(strange.sum()):,} variants do not have",
+                where=f"first: {variants['variant_id'][row].as_py()}, row {row + 1} of the .bim",
+                do="Compare strands and builds of the two files",
+            )
+        )
+    logger.info(
+        "effect alleles of %s variants are set by %s, of %s by column 5",
+        f"{int(listed.sum()):,}",
+        path.name,
+        f"{int((~listed).sum()):,}",
+    )
+    return second & ~first
+
+
+def name_alleles(variants: pa.Table, swap: np.ndarray | None) -> pa.Table:
+    """Exchange the names of the two alleles in the rows to swap."""
+    if swap is None:
+        return variants
+    mask = from_numpy(swap.view(np.uint8)).cast(pa.bool_())
+    first, second = variants["effect_allele"], variants["other_allele"]
+    effect = pc.if_else(mask, second, first)
+    other = pc.if_else(mask, first, second)
+    return variants.set_column(3, VARIANT_SCHEMA.field(3), effect).set_column(
+        4, VARIANT_SCHEMA.field(4), other
+    )
+
+
+def swap_homozygotes(packed: np.ndarray, n_people: int) -> np.ndarray:
+    """Turn 00 into 11 and back; padding stays zero."""
+    same = ~(packed ^ (packed >> 1)) & 0x55
+    swapped = packed ^ (same | (same << 1))
+    spare = -n_people % 4
+    if spare:
+        swapped[:, -1] &= (1 << (2 * (4 - spare))) - 1
+    return np.asarray(swapped)
