@@ -131,8 +131,6 @@ def test_minus_nine_in_a_table_of_latents_is_a_number(tmp_path):
 
 CHARACTERS = st.characters(codec="utf-8", categories=["L", "N", "P", "S"])
 FIELD = st.text(CHARACTERS, min_size=1, max_size=8)
-    st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=1, max_size=8
-)
 
 
 @given(rows=st.lists(st.tuples(FIELD, FIELD, FIELD), min_size=1, max_size=6))
