@@ -12,7 +12,7 @@ import numpy as np
 from imgwas.checks import check_range
 from imgwas.errors import UsageError, explain
 from imgwas.files import publish
-from imgwas.simulate.genotypes import GenotypeModel, HaplotypeSource, pack_dosages
+from imgwas.simulate.genotypes import CHROMOSOME_MB, GenotypeModel, HaplotypeSource, pack_dosages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,6 +136,14 @@ def _check(
     check_range("the share of missing latents", missing_latents, low=0, high=0.9)
     check_range("Fst", model.fst, low=1e-4, high=0.5)
     check_range("the number of populations", model.populations, low=1, high=100)
+    unknown = [name for name in model.chromosomes if name not in CHROMOSOME_MB]
+    if unknown or not model.chromosomes:
+        raise UsageError(
+            explain(
+                f"chromosome {unknown[0] if unknown else ''!r} cannot be simulated",
+                expected=f"Known are {', '.join(CHROMOSOME_MB)}",
+            )
+        )
     related = 2 * model.sib_pairs + 3 * model.trios + 2 * model.duplicates
     if related > model.n_samples:
         raise UsageError(

@@ -245,7 +245,8 @@ class HaplotypeSource:
         both = np.stack([alleles[:, founders[:, 0]], alleles[:, founders[:, 1]]])
         for child in np.flatnonzero(self.people.parents[:, 0] >= 0):
             for side, parent in enumerate(self.people.parents[child]):
-                phase = self._crossovers(child, side, rows, self.people.sex[parent] == 1)
+                is_father = bool(self.people.sex[parent] == 1)
+                phase = self._crossovers(child, side, rows, is_father)
                 both[side, :, child] = both[phase, np.arange(len(phase)), parent]
         return np.asarray(both)
 
