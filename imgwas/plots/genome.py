@@ -53,14 +53,16 @@ class GenomeAxis:
             return
         middles = (self.starts + self.ends) / 2
         names = [_NAMES.get(int(c), str(int(c))) if c else "other" for c in self.chromosomes]
-        points = ax.get_position().width * root_of(ax.figure).get_size_inches()[0] * 72
+        inches = float(root_of(ax.figure).get_size_inches()[0])
+        # the layout will take room for the axis on the left, which a narrow figure feels
+        points = min(ax.get_position().width * inches, inches - 0.5) * 72
         scale = points / (self.ends[-1] - self.starts[0])
-        rows_end = [-np.inf, -np.inf, -np.inf]
+        rows_end: list[float] = []
         labels = []
         for middle, name in zip(middles * scale, names, strict=True):
             half = 2.1 * len(name) + 1.2
-            row = next((r for r, end in enumerate(rows_end) if middle - half > end), 2)
-            rows_end[row] = middle + half
+            row = next((r for r, end in enumerate(rows_end) if middle - half > end), len(rows_end))
+            rows_end[row : row + 1] = [middle + half]
             labels.append("\n" * row + name)
         ax.set_xticks(middles, labels, linespacing=0.95)
         ax.tick_params(axis="x", length=2, pad=1.5)
@@ -81,7 +83,7 @@ def checked(data: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     Raises
     ------
     MalformedError
-        If a column is missing or a -log10 P is negative.
+        If a column is missing, or a -log10 P is negative or infinite.
     DegenerateError
         If no variant has a P value.
     """
@@ -95,7 +97,14 @@ def checked(data: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
             )
         )
     nlp = data["neg_log_10_p_value"].to_numpy(float)
-    tested = np.flatnonzero(np.isfinite(nlp))
+    tested = np.flatnonzero(~np.isnan(nlp))
+    if np.isinf(nlp).any():
+        raise MalformedError(
+            explain(
+                f"-log10 P is infinite for {int(np.isinf(nlp).sum()):,} variants",
+                expected="-log10 P that was never P: a P of 1e-400 is 0 as a number",
+            )
+        )
     if not len(tested):
         raise DegenerateError(explain("no variant has a P value", do="Was anything tested?"))
     if (nlp[tested] < 0).any():
