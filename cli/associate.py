@@ -49,7 +49,14 @@ GROUPS = {
     ],
     "Samples": ["keep", "remove", "mind", "min_overlap"],
     "Variants": ["chromosomes", "extract", "exclude", "maf", "mac", "geno", "hwe", "nonfounders"],
-    "Model": ["missing_genotype", "rank_normal", "residualize_first", "precision", "max_levels"],
+    "Model": [
+        "missing_genotype",
+        "rank_normal",
+        "residualize_first",
+        "precision",
+        "max_levels",
+        "check",
+    ],
     "Output": ["out", "resume", "overwrite", "break_lock", "quiet", "verbose"],
     "Compute": ["threads", "workers", "scheduler", "part_size"],
 }
@@ -126,6 +133,13 @@ GROUPS = {
     show_default=True,
     help="Of the matrix product and the stored statistics.",
 )
+@click.option(
+    "--check",
+    type=click.IntRange(0, 100_000),
+    default=0,
+    metavar="N",
+    help="Fit N variant x latent pairs again with statsmodels and say how far they are apart.",
+)
 @options.out_folder
 @click.option("--resume", is_flag=True, help="Insist that --out holds a run to continue.")
 @click.option("--overwrite", is_flag=True, help="Start anew where --out holds another run.")
@@ -174,21 +188,58 @@ def _associate(given: dict[str, Any]) -> None:
     from imgwas.genotypes.filters import VariantFilters
 
     genotypes = _open_genotypes(given)
+    latents, covariates = _read_latents(given), _read_covariates(given)
+    selection = _select(genotypes, given)
     filters = {name: given[name] for name in ("maf", "mac", "geno", "hwe", "nonfounders")}
     with _client(given) as client:
         sumstats = imgwas.associate(
             genotypes,
-            _read_latents(given),
-            _read_covariates(given),
+            latents,
+            covariates,
             out=given["out"],
-            selection=_select(genotypes, given),
+            selection=selection,
             filters=VariantFilters(**filters),
             client=client,
             command=["imgwas", *sys.argv[1:]],
             progress=choose_progress(quiet=given["quiet"]),
             **{name: given[name] for name in _PASSED},
         )
+    if given["check"]:
+        _check(
+            sumstats,
+            genotypes,
+            latents,
+            covariates,
+            selection=selection,
+            pairs=given["check"],
+            min_overlap=given["min_overlap"],
+        )
     _say_what_next(sumstats, given["out"])
+
+
+#: A pair further from statsmodels than this, in standard errors, is a bug.
+APART = 1e-3
+
+
+def _check(*inputs: Any, **options: Any) -> None:
+    from imgwas.association.selfcheck import check_scan
+    from imgwas.errors import ImgwasError, explain
+
+    table = check_scan(*inputs, **options)
+    worst = table.iloc[int(table["difference"].argmax())]
+    logger.info(
+        "checked  %d pairs with statsmodels: t and beta agree within %.1e standard errors",
+        len(table),
+        worst["difference"],
+    )
+    if not worst["difference"] < APART:
+        raise ImgwasError(
+            explain(
+                f"{worst['variant_id']} x {worst['latent']} has t {worst['t']:.6g} here and "
+                f"{worst['t_statsmodels']:.6g} in statsmodels",
+                do="Please report it with the log file of this run",
+            )
+        )
 
 
 _PASSED = (

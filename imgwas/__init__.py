@@ -20,6 +20,7 @@ _PUBLIC = {
     "SumStats": "imgwas.sumstats",
     "VariantFilters": "imgwas.genotypes",
     "associate": "imgwas.association",
+    "check_scan": "imgwas.association",
     "covariates_from_frame": "imgwas.tables",
     "export": "imgwas.sumstats",
     "from_pandas_plink": "imgwas.genotypes",

@@ -1,9 +1,16 @@
 """Rack of association tests: align, project, scan."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from imgwas.association.design import Design, build_design
 from imgwas.association.engines import local_cluster
 from imgwas.association.scan import Interrupted, associate
 from imgwas.association.selection import Selection, select
+
+if TYPE_CHECKING:
+    from imgwas.association.selfcheck import check_scan
 
 __all__ = [
     "Design",
@@ -11,6 +18,15 @@ __all__ = [
     "Selection",
     "associate",
     "build_design",
+    "check_scan",
     "local_cluster",
     "select",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "check_scan":
+        from imgwas.association.selfcheck import check_scan
+
+        return check_scan
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
