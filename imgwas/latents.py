@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imgwas.checks import check_finite, check_range
 from imgwas.shapes import Float, Float64
 from imgwas.types import Latents
 
@@ -23,7 +24,19 @@ def rank_normalize(
     values : (samples, latents) float array
         NaN is missing.
     offset : float, default 0.375
-        c of the formula.
+        c of the formula, from 0 to below 1.
+
+    Returns
+    -------
+    (samples, latents) float array
+        Standard normal scores; 0 for a single value, NaN for a column without values.
+
+    Raises
+    ------
+    DegenerateError
+        If a value is infinite.
+    UsageError
+        If the offset would send the first or last rank to infinity.
 
     References
     ----------
@@ -32,6 +45,10 @@ def rank_normalize(
     from scipy.special import ndtri
     from scipy.stats import rankdata
 
+    check_range("offset", offset, low=0, high=0.999)
+    check_finite("the latents", values)
+    if not len(values):
+        return np.empty(values.shape)
     ranks = rankdata(values, axis=0, nan_policy="omit")
     n = np.isfinite(values).sum(axis=0)
     return np.asarray(ndtri((ranks - offset) / (n - 2 * offset + 1)), np.float64)
@@ -45,26 +62,47 @@ class Finding:
     problem: str
 
 
+#: A latent of at least this many people that takes fewer values than FEW is mentioned.
+ENOUGH, FEW = 50, 10
+
+
 def latent_quality(latents: Latents) -> list[Finding]:
-    """List constant, duplicated, saturated and outlier-ridden latents.
+    """List latents that are constant, repeated, saturated, coarse or ruled by one person.
 
     One person carrying more than half of a latent's variance is an outlier worth a look or a
-    rank-normal transform; values at 65504 are the end of half precision.
+    rank-normal transform; values at 65504 are the end of half precision; few distinct values are
+    classes or a quantised code rather than a measurement.
+
+    Returns
+    -------
+    list of Finding
+        In the order of the latents; empty if nothing is odd.
     """
     findings = []
     seen: dict[bytes, str] = {}
     for name, column in zip(latents.names, latents.values.T, strict=True):
         present = column[np.isfinite(column)]
-        if len(present) == 0 or np.ptp(present) == 0:
-            findings.append(Finding(name, "constant"))
-            continue
-        centred = (present - present.mean()) / np.abs(present - present.mean()).max()
-        share = float((centred**2).max() / (centred**2).sum())
-        if share > 0.5 and len(present) > 10:
-            findings.append(Finding(name, f"one sample carries {share:.0%} of the variance"))
-        if (np.abs(present) == 65504).any():
-            findings.append(Finding(name, "reaches 65504, the end of half precision"))
         twin = seen.setdefault(np.ascontiguousarray(column).tobytes(), name)
-        if twin != name:
-            findings.append(Finding(name, f"equal to {twin}"))
+        problems = _problems(present)
+        if twin != name and "constant" not in problems:
+            problems.append(f"equal to {twin}")
+        findings += [Finding(name, problem) for problem in problems]
     return findings
+
+
+def _problems(present: np.ndarray) -> list[str]:
+    """Oddities of the values that one latent has."""
+    if len(present) == 0 or present.min() == present.max():
+        return ["constant"]
+    problems = []
+    scaled = present / np.abs(present).max()
+    deviation = scaled - scaled.mean()
+    share = float((deviation**2).max() / (deviation**2).sum())
+    if share > 0.5 and len(present) > 10:
+        problems.append(f"one sample carries {share:.0%} of the variance")
+    if (np.abs(present) == 65504).any():
+        problems.append("reaches 65504, the end of half precision")
+    n_distinct = len(np.unique(present)) if len(present) >= ENOUGH else FEW
+    if n_distinct < FEW:
+        problems.append(f"takes {n_distinct} distinct values")
+    return problems

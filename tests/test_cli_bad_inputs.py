@@ -241,7 +241,7 @@ CASES = [
          options=["--id-column", "EID"]),
     Case("C15 too many levels", 13, r"column age has 4\d levels.*--max-levels",
          options=["--categorical", "age", "--max-levels", "10"]),
-    Case("C16 covariate missing for all", 7, r"no sample has a value for every covariate.*age",
+    Case("C16 covariate missing for all", 13, r"age is missing for 41 of 41 samples.*because of it",
          covariate("age", "NA")),
     Case("C17 nobody matches", 7, r"0 of 41 samples of the latents are among.*first:",
          rename_people(lambda i: f"q{i[-3:]}x")),

@@ -16,6 +16,7 @@ from imgwas.association.alignment import SampleFlow, align
 from imgwas.association.projection import (
     CONSTANT,
     independent_columns,
+    lengths,
     orthonormal_basis,
     remove,
     residual_traits,
@@ -212,13 +213,16 @@ def restrict(design: Design, people: np.ndarray, extra: np.ndarray | None = None
 
 def _restrict_group(group: TraitGroup, people: np.ndarray, extra: np.ndarray | None) -> TraitGroup:
     used = group.used & people
-    columns = group.basis if extra is None else np.column_stack([group.basis, extra])
-    basis = orthonormal_basis(columns[used])
-    values = group.traits[used] * group.scale
-    residual = remove(values, basis)
-    scale = np.sqrt(np.einsum("st,st->t", residual, residual))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        unit = np.where(scale > CONSTANT * group.scale, residual / scale, 0.0)
+    unit, scale, rank = np.zeros_like(group.traits[used]), np.zeros(len(group.columns)), 0
+    basis = group.basis[used]
+    if used.any():
+        basis = orthonormal_basis(basis if extra is None else np.column_stack([basis, extra[used]]))
+        rank = basis.shape[1] + 1
+        residual = remove(group.traits[used], basis)
+        length = lengths(residual)  # of traits of length one, so that no unit is too small
+        varies = length > CONSTANT
+        unit[:, varies] = residual[:, varies] / length[varies]
+        scale = length * group.scale
     return TraitGroup(
         columns=group.columns,
         names=group.names,
@@ -228,7 +232,7 @@ def _restrict_group(group: TraitGroup, people: np.ndarray, extra: np.ndarray | N
         scale=scale,
         mean=group.mean,
         sd=group.sd,
-        rank=basis.shape[1] + 1 if used.any() else 0,
+        rank=rank,
     )
 
 

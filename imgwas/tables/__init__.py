@@ -1,7 +1,7 @@
 """Phenotype, latent and covariate tables by sample id, and lists of ids."""
 
 from imgwas.tables.covariates import covariates_from_frame, read_covariates
-from imgwas.tables.delimited import IdList, read_id_list
+from imgwas.tables.id_lists import IdList, read_id_list
 from imgwas.tables.latents import latents_from_frame, read_latents, read_phenotypes
 
 __all__ = [

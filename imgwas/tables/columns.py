@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +15,17 @@ import pyarrow.compute as pc
 from imgwas.arrow import from_numpy, from_strings, to_numpy
 from imgwas.checks import check_option, did_you_mean
 from imgwas.errors import MalformedError, UsageError, explain
+from imgwas.tables.recognise import hidden_in
 
 logger = logging.getLogger(__name__)
 
 #: Spellings of a missing value; -9 is decided apart, see :func:`to_numbers`.
-MISSING = from_strings(["NA", "nan", "NaN", "NAN", "", "N/A", "."])
+MISSING = from_strings(["NA", "nan", "NaN", "Nan", "NAN", "", "N/A", "."])
 _NO_TEXT = pa.nulls(1, pa.string())[0]
 _NAN = from_numpy(np.array([np.nan]))[0]
 _SAMPLE_ID = ("IID", "#IID", "sample_id", "eid", "n_eid", "subject_id", "participant_id", "id")
 _FAMILY_ID = ("FID", "#FID", "family_id")
+_ID_NAMES = {name.lower() for name in (*_SAMPLE_ID, *_FAMILY_ID)}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Ids:
     sample_ids: tuple[str, ...]
     family_ids: tuple[str, ...] | None
     columns: tuple[str, ...]
+
+
+def is_id_name(name: str) -> bool:
+    """Whether a column of this name holds ids of people, never a value."""
+    return name.lower() in _ID_NAMES
 
 
 def find_ids(table: pa.Table, path: Path, id_column: str | None) -> Ids:
@@ -46,17 +53,16 @@ def find_ids(table: pa.Table, path: Path, id_column: str | None) -> Ids:
         If the column that was named does not exist.
     """
     names = table.column_names
-    if id_column is not None:
-        if id_column not in names:
-            raise UsageError(
-                explain(
-                    f"{path} has no column {id_column!r} (--id-column)",
-                    do=did_you_mean(id_column, names) or f"It has {', '.join(names[:8])}",
-                )
+    if id_column is not None and id_column not in names:
+        raise UsageError(
+            explain(
+                f"{path} has no column {id_column!r} (--id-column)",
+                do=did_you_mean(id_column, names) or f"It has {', '.join(names[:8])}",
             )
-        return Ids(_strings(table, id_column), None, (id_column,))
+        )
     lower = {name.lower(): name for name in reversed(names)}
-    sample = next((lower[n.lower()] for n in _SAMPLE_ID if n.lower() in lower), None)
+    usual = (lower[n.lower()] for n in _SAMPLE_ID if n.lower() in lower)
+    sample = next(usual, None) if id_column is None else id_column
     if sample is None:
         raise MalformedError(
             explain(
@@ -66,8 +72,14 @@ def find_ids(table: pa.Table, path: Path, id_column: str | None) -> Ids:
             )
         )
     family = next((lower[n.lower()] for n in _FAMILY_ID if n.lower() in lower), None)
-    families = _strings(table, family) if family else None
-    return Ids(_strings(table, sample), families, tuple(n for n in (family, sample) if n))
+    if family == sample:
+        family = None
+    families = _strings(table, family, path) if family else None
+    ids = Ids(_strings(table, sample, path), families, tuple(n for n in (family, sample) if n))
+    spare = [name for name in names if is_id_name(name) and name not in ids.columns]
+    if spare:
+        logger.info("%s: ids in %s are not used", path.name, ", ".join(spare))
+    return ids
 
 
 def _what_instead(names: Sequence[str]) -> str:
@@ -77,24 +89,45 @@ def _what_instead(names: Sequence[str]) -> str:
     return f"it has {', '.join(names[:6])}"
 
 
-def _strings(table: pa.Table, name: str) -> tuple[str, ...]:
+def _strings(table: pa.Table, name: str, path: Path) -> tuple[str, ...]:
+    """Ids as text, without the blanks around them: no id in a .fam can have any."""
     column = table[name]
-    if pa.types.is_floating(column.type):
-        raise MalformedError(
-            explain(
-                f"the id column {name} holds floating-point numbers",
-                expected="Ids must be strings or whole numbers",
-                do="Write the table again with the ids as text",
-            )
-        )
-    if column.null_count:
-        raise MalformedError(explain(f"the id column {name} has {column.null_count:,} empty rows"))
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    ids = column.cast(pa.string()).to_pylist()
+    _check_id_type(column.type, name, path)
+    if column.null_count:
+        where = f"{column.null_count:,} empty rows"
+        raise MalformedError(explain(f"{path}: the id column {name} has {where}"))
+    try:
+        ids = pc.ascii_trim_whitespace(column.cast(pa.string())).to_pylist()
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        raise MalformedError(explain(f"{path}: ids in {name} are not UTF-8 text")) from error
     if "" in ids:
-        raise MalformedError(explain(f"the id column {name} is empty in row {ids.index('') + 1}"))
+        row = ids.index("") + 1
+        raise MalformedError(explain(f"{path}: the id column {name} is empty in row {row}"))
+    if hidden_in("".join(ids)):
+        row = next(row for row, value in enumerate(ids) if hidden_in(value))
+        raise MalformedError(
+            explain(
+                f"{path}: the id column {name} holds {hidden_in(ids[row])} in row {row + 1}",
+                do="Remove it from the file",
+            )
+        )
     return tuple(ids)
+
+
+def _check_id_type(kind: pa.DataType, name: str, path: Path) -> None:
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    if is_text or pa.types.is_integer(kind) or pa.types.is_binary(kind):
+        return
+    what = "floating-point numbers" if pa.types.is_floating(kind) else f"values of type {kind}"
+    raise MalformedError(
+        explain(
+            f"{path}: the id column {name} holds {what}",
+            expected="Ids must be strings or whole numbers",
+            do="Write the table again with the ids as text",
+        )
+    )
 
 
 def choose_names(available: Sequence[str], wanted: Sequence[str] | None, path: Path) -> list[str]:
@@ -116,13 +149,17 @@ def choose_names(available: Sequence[str], wanted: Sequence[str] | None, path: P
     return list(chosen)
 
 
-def _expand(entry: str, available: Sequence[str]) -> list[str]:
+def _expand(entry: str, available: Sequence[str]) -> Iterable[str]:
     if entry in available:
         return [entry]
-    braces = re.fullmatch(r"(.*)\{(\d+):(\d+)\}(.*)", entry)
+    braces = re.fullmatch(r"(.*)\{(\d{1,9}):(\d{1,9})\}(.*)", entry)
     if braces:
         before, low, high, after = braces.groups()
-        return [f"{before}{i}{after}" for i in range(int(low), int(high) + 1)]
+        if int(low) > int(high):
+            raise UsageError(
+                explain(f"the range {entry!r} is empty", expected="The smaller number comes first")
+            )
+        return (f"{before}{i}{after}" for i in range(int(low), int(high) + 1))
     first, dash, last = entry.partition("-")
     if dash and first in available and last in available:
         start, stop = available.index(first), available.index(last)
@@ -161,6 +198,8 @@ def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
         column = column.cast(column.type.value_type)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         column = _parse(column, name, path)
+    elif pa.types.is_null(column.type):
+        return np.full(len(column), np.nan)
     elif pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
     elif not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
@@ -195,13 +234,14 @@ def _parse_slowly(text: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArr
     values: list[float | None] = []
     for line, value in enumerate(text.to_pylist(), start=2):
         try:
-            values.append(None if value is None else _one_number(value))
+            values.append(None if value is None else one_number(value))
         except ValueError:
             raise MalformedError(_not_a_number(value, name, path, line)) from None
     return pa.chunked_array([pa.array(values, pa.float64())])
 
 
-def _one_number(text: str) -> float:
+def one_number(text: str) -> float:
+    """Read one number as people write it; ``1_000`` and foreign digits are none."""
     if "_" in text or not text.isascii():
         raise ValueError(text)
     return float(text)
@@ -239,6 +279,6 @@ def _apply_neg9(values: np.ndarray, names: Sequence[str], path: Path, neg9: str)
     values[is_neg9] = np.nan
 
 
-def remaining(table: pa.Table, ids: Ids, skip: Collection[str] = ()) -> list[str]:
-    """Names of the columns that hold no ids."""
-    return [name for name in table.column_names if name not in ids.columns and name not in skip]
+def remaining(table: pa.Table, ids: Ids) -> list[str]:
+    """Names of the columns that hold values: neither the ids that were used nor any others."""
+    return [n for n in table.column_names if not is_id_name(n) and n not in ids.columns]

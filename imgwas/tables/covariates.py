@@ -11,8 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imgwas.arrow import from_strings, to_numpy
 from imgwas.errors import DegenerateError, UsageError, explain
-from imgwas.tables.columns import MISSING, choose_names, find_ids, remaining, to_numbers
+from imgwas.tables.columns import (
+    MISSING,
+    choose_names,
+    find_ids,
+    one_number,
+    remaining,
+    to_numbers,
+)
+from imgwas.tables.formula import Block, Factor, add_columns, design_of, sources_of
 from imgwas.tables.source import frame_to_table, provenance, read_table
 from imgwas.types import Covariates
 
@@ -22,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: A whole-number column with fewer distinct values than this may be labels; it is mentioned.
-FEW_VALUES = 20
+FEW_VALUES = 30
 
 
 def read_covariates(
@@ -57,7 +66,8 @@ def read_covariates(
     Returns
     -------
     Covariates
-        Categorical columns become one indicator per level but the first, named ``centre[11026]``.
+        Categorical columns become one indicator per level but the first, named ``centre[11026]``;
+        in a formula whatever the term needs, see :func:`imgwas.tables.formula.design_of`.
 
     Raises
     ------
@@ -66,7 +76,7 @@ def read_covariates(
     UsageError
         If a column or a term of the formula is not known.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     table = read_table(path)
     return _covariates(
         table, path, id_column, names, categorical, formula, max_levels, neg9, provenance(path)
@@ -82,7 +92,7 @@ def covariates_from_frame(
     max_levels: int = 50,
 ) -> Covariates:
     """Take covariates from a DataFrame indexed by sample id."""
-    path, table = Path("<DataFrame>"), frame_to_table(frame)
+    path, table = Path("<DataFrame>"), frame_to_table(frame, id_column=id_column)
     return _covariates(table, path, id_column, None, categorical, formula, max_levels, "value", {})
 
 
@@ -95,74 +105,83 @@ def _covariates(
     formula: str | None,
     max_levels: int,
     neg9: str,
-    source: Mapping[str, Any],
+    source_file: Mapping[str, Any],
 ) -> Covariates:
     ids = find_ids(table, path, id_column)
-    columns = remaining(table, ids)
-    labels = set(choose_names(columns, categorical, path)) if categorical else set()
+    available = remaining(table, ids)
+    labels = set(choose_names(available, categorical, path)) if categorical else set()
     if formula is not None:
-        from imgwas.tables.formula import columns_of, design_of
-
-        chosen, more_labels = columns_of(formula, columns, path)
-        labels |= more_labels
+        sources = sources_of(formula, available, path)
     else:
-        chosen = choose_names(columns, names, path)
-    if not chosen:
+        sources = [Factor(name) for name in choose_names(available, names, path)]
+    if not sources:
         raise UsageError(explain(f"{path} has ids and no covariate"))
-    blocks = {n: _column(table, n, n in labels, path, max_levels, neg9) for n in chosen}
-    if formula is not None:
-        columns_out, terms = design_of(formula, blocks)
-    else:
-        columns_out = {name: v for block in blocks.values() for name, v in block.items()}
-        terms = [name for name, block in blocks.items() for _ in block]
-    values = np.column_stack(list(columns_out.values())) if columns_out else None
-    if values is None:
-        values = np.empty((table.num_rows, 0))
+    blocks = {}
+    for source in sources:
+        is_label = source.is_label or source.name in labels
+        blocks[source] = _block(table, source.name, is_label, path, max_levels, neg9)
+    columns, terms = _plain_design(blocks) if formula is None else design_of(formula, blocks)
     return Covariates(
-        values=values,
+        values=np.column_stack(list(columns.values())),
         sample_ids=ids.sample_ids,
-        names=tuple(columns_out),
+        names=tuple(columns),
         family_ids=ids.family_ids,
         terms=tuple(terms),
-        source=source,
+        source=source_file,
     )
 
 
-def _column(
+def _plain_design(blocks: Mapping[Factor, Block]) -> tuple[dict[str, np.ndarray], list[str]]:
+    columns: dict[str, np.ndarray] = {}
+    terms = []
+    for source, block in blocks.items():
+        add_columns(columns, block.contrasts())
+        terms += [source.name] * len(block.contrasts())
+    return columns, terms
+
+
+def _block(
     table: pa.Table, name: str, is_label: bool, path: Path, max_levels: int, neg9: str
-) -> dict[str, np.ndarray]:
-    """Columns that one source column becomes."""
+) -> Block:
+    """Numeric columns that one column of the file becomes."""
     if is_label or _is_text(table[name]):
         return _indicators(table[name], name, path, max_levels, neg9)
     values = to_numbers(table, [name], path, neg9=neg9)[:, 0]
     _mention_labels(values, name)
-    return {name: values}
+    return Block({name: values})
 
 
 def _is_text(column: pa.ChunkedArray) -> bool:
-    """Whether a column holds labels: any value that is neither missing nor close to a number."""
+    """Whether a column holds labels: values, none of them a number or close to one."""
     if pa.types.is_dictionary(column.type):
         return True
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    if not pa.types.is_string(column.type):
         return False
     distinct = pc.unique(pc.utf8_trim_whitespace(column))
     if len(distinct) > 1000:
         return False
-    present = [v for v in distinct.to_pylist() if v is not None and v not in MISSING.to_pylist()]
-    return bool(present) and not any(any(c.isdigit() for c in value) for value in present)
+    missing = {None, *MISSING.to_pylist()}
+    present = [value for value in distinct.to_pylist() if value not in missing]
+    return bool(present) and not any(map(_is_close_to_a_number, present))
+
+
+def _is_close_to_a_number(text: str) -> bool:
+    if any(character.isdigit() for character in text):
+        return True
+    try:
+        one_number(text)  # inf and its spellings
+    except ValueError:
+        return False
+    return True
 
 
 def _indicators(
     column: pa.ChunkedArray, name: str, path: Path, max_levels: int, neg9: str
-) -> dict[str, np.ndarray]:
-    text = column.cast(pa.string()) if not pa.types.is_string(column.type) else column
-    text = pc.utf8_trim_whitespace(text)
-    missing = np.asarray(pc.fill_null(pc.is_in(text, value_set=MISSING), True))
-    missing |= np.asarray(pc.is_null(text))
-    if neg9 != "value":
-        missing |= np.asarray(pc.fill_null(pc.equal(text, "-9"), False))
-    values = np.array(text.fill_null("").to_pylist(), dtype=object)
-    levels = sorted(set(values[~missing].tolist()), key=_natural)
+) -> Block:
+    text = pc.utf8_trim_whitespace(column.cast(pa.string())).combine_chunks()
+    codes_missing = [*MISSING.to_pylist(), *(["-9", "-9.0"] if neg9 != "value" else [])]
+    distinct = [value for value in pc.unique(text).to_pylist() if value is not None]
+    levels = sorted(set(distinct).difference(codes_missing), key=_natural)
     if len(levels) > max_levels:
         raise DegenerateError(
             explain(
@@ -171,21 +190,28 @@ def _indicators(
                 do="Is it a number rather than a label?",
             )
         )
-    indicators = {}
-    for level in levels[1:]:
-        indicator = (values == level).astype(float)
-        indicator[missing] = np.nan
-        indicators[f"{name}[{level}]"] = indicator
-    if not indicators:
-        indicators[name] = np.where(missing, np.nan, 1.0)
-    return indicators
+    if len(levels) > 1:
+        logger.info("covariate %s: %d labels, %s the reference", name, len(levels), levels[0])
+    code = to_numpy(pc.fill_null(pc.index_in(text, value_set=from_strings(levels)), -1))
+    missing = code < 0
+    if len(levels) < 2:  # a constant, which the design leaves out and says so
+        return Block({name: np.where(missing, np.nan, 1.0)}, is_label=True)
+    return Block(
+        {
+            f"{name}[{level}]": np.where(missing, np.nan, (code == number).astype(float))
+            for number, level in enumerate(levels)
+        },
+        is_label=True,
+    )
 
 
 def _natural(level: str) -> tuple[float, str]:
+    """Order labels that are numbers as numbers, before all others."""
     try:
-        return float(level), level
+        number = one_number(level)
     except ValueError:
         return np.inf, level
+    return (np.inf if np.isnan(number) else number), level
 
 
 def _mention_labels(values: np.ndarray, name: str) -> None:

@@ -7,49 +7,29 @@ characters, a file cut short.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import logging
 import re
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from imgwas.checks import duplicates
-from imgwas.errors import MalformedError, OpenError, ReadError, RefusedError, explain
+from imgwas.errors import MalformedError, explain
+from imgwas.tables.recognise import check_format, check_hidden, explained
 
 logger = logging.getLogger(__name__)
 
 #: A text table may grow by this factor when unpacked, and to this size.
 MAX_RATIO, MAX_BYTES = 200, 20_000_000_000
-
-_BINARY: dict[bytes, str] = {
-    b"PK\x03\x04": "an Excel or zip file: save it as CSV",
-    b"\xd0\xcf\x11\xe0": "an old Excel file: save it as CSV",
-    b"$FL2": "an SPSS file: export it as CSV",
-    b"RDX": "an R data file: write it with write.table(..., sep='\\t', quote=FALSE)",
-    b"X\n\x00\x00": "an R data file: write it with write.table(..., sep='\\t', quote=FALSE)",
-    b"\x93NUMPY": "a NumPy array, which carries no sample ids: write a table with an id column",
-    b"\x89HDF": "an HDF5 file: write a Parquet or TSV table from it",
-    b"PAR1": "a Parquet file: give it the suffix .parquet",
-    b"\x28\xb5\x2f\xfd": "a zstd file: unpack it first (unzstd)",
-    b"version https://git-lfs": "a Git LFS pointer, not the data: run 'git lfs pull'",
-    b"<!DOCTYPE": "an HTML page, probably a failed download",
-    b"<html": "an HTML page, probably a failed download",
-}
-#: Characters that look like something else -> their name.
-_HIDDEN = {
-    "\x00": "a NUL byte",
-    "\u200b": "a zero-width space",
-    "\u00a0": "a no-break space",
-    "\u2212": "a typographic minus sign",
-    "\ufeff": "a byte-order mark inside the file",
-}
-_FIRST_IDS = ("#FID", "FID", "#IID", "IID")
+#: Text is parsed in blocks of this size, and in the larger ones if a line does not fit.
+BLOCK, LONGEST_LINE = 8_000_000, 64_000_000
 
 
 @dataclass(frozen=True)
@@ -81,7 +61,7 @@ def read_text_table(path: Path) -> TextTable:
     MalformedError
         If a line has another number of fields than the header, names repeat, or characters hide.
     """
-    text = _read_text(path)
+    text = read_text(path)
     header, _, body = text.partition(b"\n")
     delimiter = _delimiter(header)
     names = _header_names(header, delimiter, path)
@@ -96,37 +76,38 @@ def read_text_table(path: Path) -> TextTable:
     return TextTable(table, path, delimiter)
 
 
-def _read_text(path: Path) -> bytes:
+def read_text(path: Path) -> bytes:
+    r"""Read UTF-8 text with ``\n`` between the lines and none at the ends.
+
+    Raises
+    ------
+    OpenError, ReadError
+        If the file is absent or cannot be read.
+    MalformedError, RefusedError
+        If it is no text, is empty, or holds hidden characters.
+    """
     content = _read_bytes(path)
-    for magic, meaning in _BINARY.items():
-        if content.startswith(magic):
-            raise MalformedError(explain(f"{path} is {meaning}"))
-    if content.startswith(b"\x80") and content[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        raise RefusedError(
-            explain(f"{path} is a Python pickle, which can run code", do="Write a table from it")
-        )
-    if content.startswith(b"\xef\xbb\xbf"):
-        content = content[3:]
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise MalformedError(explain(f"{path} is UTF-16 text", do="Save it as UTF-8"))
+    check_format(content[:512], path)
+    if content.startswith(b"PAR1"):
+        raise MalformedError(explain(f"{path} is a Parquet file", do="Write the list as text"))
+    content = content.removeprefix(b"\xef\xbb\xbf")
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    content = content.lstrip(b"\n").rstrip(b"\n")
+        logger.info("%s: line ends of Windows or old Macs are read as line ends", path.name)
     if not content.strip():
         raise MalformedError(explain(f"{path} is empty"))
-    _check_hidden(content, path)
-    return content
+    if not content.endswith(b"\n"):
+        logger.warning(
+            "%s: the last line has no line end; if the file was cut short, its last value is too",
+            path.name,
+        )
+    check_hidden(content, path)
+    return content.lstrip(b"\n").rstrip(b"\n")
 
 
 def _read_bytes(path: Path) -> bytes:
-    try:
+    with explained(path):
         raw = path.read_bytes()
-    except FileNotFoundError as error:
-        raise OpenError(explain(f"{path} does not exist", do="Check the path")) from error
-    except (PermissionError, IsADirectoryError) as error:
-        raise OpenError(explain(f"{path} cannot be opened ({error.strerror})")) from error
-    except OSError as error:
-        raise ReadError(explain(f"reading {path} failed ({error.strerror})")) from error
     return _gunzip(raw, path) if raw.startswith(b"\x1f\x8b") else raw
 
 
@@ -146,32 +127,6 @@ def _gunzip(raw: bytes, path: Path) -> bytes:
     return content
 
 
-def _check_hidden(content: bytes, path: Path) -> None:
-    """Refuse characters that would travel inside ids and numbers unseen."""
-    if content.isascii() and b"\x00" not in content:
-        return
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise MalformedError(
-            explain(
-                f"{path}:{line} holds a byte that is not UTF-8 (0x{content[error.start]:02x})",
-                do=f"Convert it: iconv -f latin1 -t utf-8 {path.name} > fixed",
-            )
-        ) from error
-    for character, name in _HIDDEN.items():
-        at = text.find(character)
-        if at >= 0:
-            raise MalformedError(
-                explain(
-                    f"{path}:{text.count(chr(10), 0, at) + 1} holds {name} "
-                    f"(U+{ord(character):04X})",
-                    do="Remove it from the file",
-                )
-            )
-
-
 def _delimiter(header: bytes) -> str:
     if b"\t" in header:
         return "\t"
@@ -180,10 +135,27 @@ def _delimiter(header: bytes) -> str:
 
 def _header_names(header: bytes, delimiter: str, path: Path) -> list[str]:
     text = header.decode("utf-8")
-    names = text.split() if delimiter == " " else [n.strip() for n in text.split(delimiter)]
-    names = [name[1:-1] if name[:1] == name[-1:] == '"' else name for name in names]
+    if delimiter == " " and ";" in text:
+        raise MalformedError(
+            explain(
+                f"{path} separates its columns by semicolons",
+                expected="Commas, tabs or spaces, and decimal points",
+                do="Save it as tab-separated text",
+            )
+        )
+    fields = fields_of(text, delimiter)
+    if fields is None:
+        raise MalformedError(explain(f"{path}:1 has a quotation mark that is not closed"))
+    names = [name.strip() for name in fields]
+    if delimiter != ",":
+        names = [n[1:-1] if len(n) > 1 and n[0] == n[-1] == '"' else n for n in names]
     if "" in names:
-        raise MalformedError(explain(f"{path}: column {names.index('') + 1} has no name"))
+        raise MalformedError(
+            explain(
+                f"{path}: column {names.index('') + 1} has no name",
+                do="Name it in the first line: IID if it holds the sample ids",
+            )
+        )
     repeated = duplicates(names)
     if repeated:
         raise MalformedError(
@@ -195,41 +167,74 @@ def _header_names(header: bytes, delimiter: str, path: Path) -> list[str]:
     return names
 
 
+def fields_of(line: str, delimiter: str) -> list[str] | None:
+    """Split a line into its fields; None if a quotation mark is not closed."""
+    if delimiter == " ":
+        return line.split()
+    if delimiter == "\t" or '"' not in line:
+        return line.split(delimiter)
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error:
+        return None
+
+
 def _parse(body: bytes, delimiter: str, names: list[str], path: Path) -> pa.Table:
     text, separator = body, delimiter
     if delimiter == " " or (delimiter == "\t" and b" " in body and b"\t" not in body[:10_000]):
         text, separator = re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", body), "\t"
         text = re.sub(rb"[ \t]+", b"\t", text)
-    quote = '"' if delimiter == "," else False
-    if text.startswith(b"\n") or (b"\n\n" in text and not (quote and b'"' in text)):
+    quoted = separator == "," and b'"' in text
+    if text.startswith(b"\n") or (b"\n\n" in text and not quoted):
         _explain_ragged(text, separator, names, path)
     _check_last_line(text, separator, names, path)
     try:
-        return pacsv.read_csv(
-            io.BytesIO(text),
-            read_options=pacsv.ReadOptions(column_names=names),
-            parse_options=pacsv.ParseOptions(
-                delimiter=separator, quote_char=quote, ignore_empty_lines=False
-            ),
-            convert_options=pacsv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-            ),
-        )
+        table = _read_csv(text, separator, names, quoted=quoted)
     except pa.ArrowInvalid:
         _explain_ragged(text, separator, names, path)
+        table = _read_long_lines(text, separator, names, path, quoted=quoted)
+    if quoted and table.num_rows != text.count(b"\n") + 1:
+        _explain_line_break(table, text, names, path)
+    return table
+
+
+def _read_long_lines(
+    text: bytes, separator: str, names: list[str], path: Path, *, quoted: bool
+) -> pa.Table:
+    try:
+        return _read_csv(text, separator, names, quoted=quoted, block=LONGEST_LINE)
+    except pa.ArrowInvalid:
         # the parser's own message quotes the line, and with it a person's id
         raise MalformedError(
             explain(
                 f"{path} cannot be read as a table",
-                do="Look for an unbalanced quote or a line that is too long",
+                do=f"Look for a line of more than {LONGEST_LINE:,} bytes",
             )
         ) from None
+
+
+def _read_csv(
+    text: bytes, separator: str, names: list[str], *, quoted: bool, block: int = BLOCK
+) -> pa.Table:
+    return pacsv.read_csv(
+        io.BytesIO(text),
+        read_options=pacsv.ReadOptions(column_names=names, block_size=block),
+        parse_options=pacsv.ParseOptions(
+            delimiter=separator,
+            quote_char='"' if quoted else False,
+            ignore_empty_lines=False,
+            newlines_in_values=quoted,
+        ),
+        convert_options=pacsv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+        ),
+    )
 
 
 def _check_last_line(text: bytes, separator: str, names: list[str], path: Path) -> None:
     last = text.rsplit(b"\n", 1)[-1]
     n = last.count(separator.encode()) + 1
-    if separator != "," and n != len(names):
+    if separator != "," and n < len(names):
         line = text.count(b"\n") + 2
         raise MalformedError(
             explain(
@@ -242,53 +247,33 @@ def _check_last_line(text: bytes, separator: str, names: list[str], path: Path) 
 
 def _explain_ragged(text: bytes, separator: str, names: list[str], path: Path) -> None:
     for number, line in enumerate(text.split(b"\n"), start=2):
-        n = line.count(separator.encode()) + 1
-        if n != len(names) and not (separator == "," and b'"' in line):
-            what = "is blank" if not line.strip() else f"has {n} fields"
+        fields = fields_of(line.decode("utf-8"), separator)
+        if fields is None:
             raise MalformedError(
                 explain(
-                    f"{path}:{number} {what}",
-                    expected=f"The header has {len(names)}",
-                    do="Complete or remove that line",
+                    f"{path}:{number} has a quotation mark that is not closed",
+                    expected="A field begins and ends on one line",
+                    do="Close or remove the quotation mark",
                 )
+            ) from None
+        if len(fields) != len(names):
+            what = f"has {len(fields)} fields" if line.strip() else "is blank"
+            do = "Complete or remove that line"
+            if number == 2 and len(fields) == len(names) + 1:
+                do = "Remove what is too much; R adds a column unless told row.names=FALSE"
+            raise MalformedError(
+                explain(f"{path}:{number} {what}", expected=f"The header has {len(names)}", do=do)
             ) from None
 
 
-@dataclass(frozen=True)
-class IdList:
-    """People named by a ``--keep`` or ``--remove`` file."""
-
-    sample_ids: tuple[str, ...]
-    family_ids: tuple[str, ...] | None
-    header: str
-
-
-def read_id_list(path: str | Path) -> IdList:
-    """Read people, one a line: IID, or FID and IID; a PLINK header is recognised.
-
-    Lines may carry more columns, which are ignored. A single column, or the header ``#IID`` or
-    ``IID``, means sample ids alone.
-    """
-    path = Path(path)
-    lines = [line.split() for line in _read_text(path).decode("utf-8").split("\n")]
-    lines = [fields for fields in lines if fields]
-    header = ""
-    if lines[0][0] in _FIRST_IDS:
-        header = " ".join(lines.pop(0))
-    only_iid = header.startswith(("#IID", "IID")) or (not header and _is_single(lines))
-    needed = 1 if only_iid else 2
-    for number, fields in enumerate(lines, start=1 + bool(header)):
-        if len(fields) < needed:
-            raise MalformedError(
-                explain(
-                    f"{path}:{number} has one field", expected="FID and IID, like the other lines"
-                )
-            )
-    logger.info("read %s: header %r, %s ids", path.name, header or "none", f"{len(lines):,}")
-    ids = tuple(fields[needed - 1] for fields in lines)
-    families = None if only_iid else tuple(fields[0] for fields in lines)
-    return IdList(ids, families, header)
-
-
-def _is_single(lines: Sequence[Sequence[str]]) -> bool:
-    return all(len(fields) == 1 for fields in lines)
+def _explain_line_break(table: pa.Table, text: bytes, names: list[str], path: Path) -> None:
+    """Refuse a field that goes on in the next line: most often a quotation mark left open."""
+    _explain_ragged(text, ",", names, path)
+    rows = [pc.index(pc.match_substring(table[name], "\n"), True).as_py() for name in names]
+    row = min((row for row in rows if row >= 0), default=0)
+    raise MalformedError(
+        explain(
+            f"{path}:{row + 2} has a quoted field that goes on in the next line",
+            do="Close or remove the quotation mark",
+        )
+    )

@@ -2,14 +2,19 @@
 
 The whole grammar, parsed here and nowhere evaluated::
 
-    formula := term ("+" | "-") term ...      term := factor (":" | "*") factor ...
-    factor  := name | C(name) | I(name^k) | name^k | 0 | 1 | ( formula )
+    formula := [name "~"] terms        terms  := term ("+" | "-") term ...
+    term    := factor (":" | "*") factor ...
+    factor  := name | C(name) | factor ^ k | I(factor) | 1 | ( terms )
+
+``name`` is a column, in backticks where it holds other characters than letters, digits, ``_`` and
+``.``; ``k`` is a whole number. ``a*b`` means ``a + b + a:b``. The intercept is always in the model.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,29 +22,57 @@ import numpy as np
 from imgwas.checks import did_you_mean
 from imgwas.errors import UsageError, explain
 
-_TOKEN = re.compile(
-    r"\s*(?:(?P<name>`[^`]+`|[A-Za-z_][\w.]*)|(?P<number>\d+)|(?P<sign>\*\*|[-+:*^()]))"
-)
-_LARGEST_POWER = 6
+_NAME = r"`[^`]+`|[^\W\d][\w.]*"
+_TOKEN = re.compile(rf"\s*(?:{_NAME}|[0-9]+|\*\*|[-+:*^()])")
+_LARGEST_POWER, _DEEPEST, _MOST_TERMS, _LONGEST = 6, 20, 1_000, 20_000
 
 
-def columns_of(formula: str, available: Sequence[str], path: Path) -> tuple[list[str], set[str]]:
-    """Names of the columns a formula uses, and those it declares as labels.
+@dataclass(frozen=True)
+class Factor:
+    """A column, its power, and whether the formula declares it a label."""
+
+    name: str
+    power: int = 1
+    is_label: bool = False
+
+    def __str__(self) -> str:
+        return self.name if self.power == 1 else f"{self.name}^{self.power}"
+
+    @property
+    def source(self) -> Factor:
+        """The factor without its power."""
+        return replace(self, power=1)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Numeric columns that a column becomes: itself, or the indicators of all its levels."""
+
+    columns: Mapping[str, np.ndarray]
+    is_label: bool = False
+
+    def contrasts(self) -> dict[str, np.ndarray]:
+        """Columns that tell people apart beside an intercept: every level but the first."""
+        if not self.is_label or len(self.columns) == 1:
+            return dict(self.columns)
+        return dict(list(self.columns.items())[1:])
+
+
+Term = tuple[Factor, ...]
+
+
+def sources_of(formula: str, available: Sequence[str], path: Path) -> list[Factor]:
+    """List the columns a formula uses, each as it is used: as a number or as labels.
 
     Raises
     ------
     UsageError
-        If the text is no formula or names a column that does not exist.
+        If the text is no formula, names a column that does not exist, or names none.
     """
-    terms = parse(formula)
-    used: dict[str, None] = {}
-    labels: set[str] = set()
-    for term in terms:
-        for factor in term:
-            used[factor.name] = None
-            if factor.is_label:
-                labels.add(factor.name)
-    for name in used:
+    sources = list(dict.fromkeys(factor.source for term in parse(formula) for factor in term))
+    if not sources:
+        raise UsageError(explain(f"the formula {formula.strip()[:80]!r} names no column"))
+    for name in (source.name for source in sources):
         if name not in available:
             raise UsageError(
                 explain(
@@ -47,26 +80,7 @@ def columns_of(formula: str, available: Sequence[str], path: Path) -> tuple[list
                     do=did_you_mean(name, available) or f"It has {', '.join(list(available)[:8])}",
                 )
             )
-    return list(used), labels
-
-
-class Factor:
-    """A column, its power, and whether it is declared a label."""
-
-    def __init__(self, name: str, power: int = 1, is_label: bool = False) -> None:
-        self.name, self.power, self.is_label = name, power, is_label
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Factor) and vars(self) == vars(other)
-
-    def __hash__(self) -> int:
-        return hash((self.name, self.power, self.is_label))
-
-    def __repr__(self) -> str:
-        return self.name if self.power == 1 else f"{self.name}^{self.power}"
-
-
-Term = tuple[Factor, ...]
+    return sources
 
 
 def parse(formula: str) -> list[Term]:
@@ -74,17 +88,29 @@ def parse(formula: str) -> list[Term]:
     return _Parser(formula).formula()
 
 
+def _unique(terms: Iterable[Term]) -> list[Term]:
+    """Drop terms that came before, in whatever order of their factors."""
+    seen: dict[frozenset[Factor], Term] = {}
+    for term in terms:
+        seen.setdefault(frozenset(term), term)
+    return list(seen.values())
+
+
 class _Parser:
     """Recursive descent over the tokens of a formula."""
 
     def __init__(self, text: str) -> None:
-        self.text = text.partition("~")[2] if "~" in text else text
+        self.text = text.strip()
         self.tokens = self._tokens()
-        self.at = 0
+        self.at = self.depth = 0
 
     def _tokens(self) -> list[str]:
+        outcome, tilde, text = self.text.rpartition("~")
+        if len(self.text) > _LONGEST:
+            raise self._refuse(f"it has more than {_LONGEST:,} characters")
+        if tilde and not re.fullmatch(rf"\s*(?:{_NAME})?\s*", outcome):
+            raise self._refuse("'~' may follow one name only")
         tokens, position = [], 0
-        text = self.text.rstrip()
         while position < len(text):
             match = _TOKEN.match(text, position)
             if match is None:
@@ -96,7 +122,7 @@ class _Parser:
     def _refuse(self, what: str) -> UsageError:
         return UsageError(
             explain(
-                f"the formula {self.text.strip()[:80]!r} cannot be read: {what}",
+                f"the formula {self.text[:80]!r} cannot be read: {what}",
                 expected="Terms are column names joined by + : * ^, with C(name) for labels",
                 do="For example: age + age^2 + age:sex + C(centre)",
             )
@@ -119,98 +145,136 @@ class _Parser:
         return terms
 
     def _sum(self) -> list[Term]:
-        terms: dict[Term, None] = dict.fromkeys(self._product())
+        terms = [] if self._peek() == "-" else self._product()
         while self._peek() in ("+", "-"):
-            sign = self._take()
-            for term in self._product():
-                if sign == "+":
-                    terms[term] = None
-                else:
-                    terms.pop(term, None)
-        return list(terms)
+            sign, product = self._take(), self._product()
+            if sign == "+":
+                terms = [*terms, *product]
+            elif product:
+                gone = {frozenset(term) for term in product}
+                terms = [term for term in terms if frozenset(term) not in gone]
+            else:
+                raise self._refuse("the intercept is always in the model")
+        return _unique(terms)
 
     def _product(self) -> list[Term]:
         terms = self._power()
         while self._peek() in (":", "*"):
             operator = self._take()
             right = self._power()
+            if len(terms) * len(right) > _MOST_TERMS:
+                raise self._refuse(f"it has more than {_MOST_TERMS:,} terms")
             crossed = [tuple(dict.fromkeys(a + b)) for a in terms for b in right]
-            terms = crossed if operator == ":" else [*terms, *right, *crossed]
+            terms = _unique(crossed if operator == ":" else [*terms, *right, *crossed])
         return terms
 
     def _power(self) -> list[Term]:
         terms = self._atom()
-        if self._peek() in ("^", "**"):
+        while self._peek() in ("^", "**"):
             self._take()
             exponent = self._take()
-            if not exponent.isdigit() or not 1 <= int(exponent) <= _LARGEST_POWER:
+            factor = self._single(terms, "only a single column can be raised to a power")
+            if factor.is_label:
+                raise self._refuse("labels have no powers")
+            power = factor.power * int(exponent) if re.fullmatch(r"[1-9]", exponent) else 0
+            if not 1 <= power <= _LARGEST_POWER:
                 raise self._refuse(f"a power is a whole number from 1 to {_LARGEST_POWER}")
-            if len(terms) != 1 or len(terms[0]) != 1:
-                raise self._refuse("only a single column can be raised to a power")
-            return [(Factor(terms[0][0].name, int(exponent)),)]
+            terms = [(replace(factor, power=power),)]
         return terms
 
-    def _atom(self) -> list[Term]:
-        token = self._take()
-        if token[0] == "(":
-            inner = self._sum()
-            self._take(")")
-            return inner
-        if token.isdigit():
-            if token not in ("0", "1"):
-                raise self._refuse(f"the number {token} stands alone")
-            return []  # the intercept is always in the model
-        if token in ("C", "I") and self._peek() == "(":
-            self._take("(")
-            inner = self._sum()
-            self._take(")")
-            return self._wrapped(token, inner)
-        if token[0].isalpha() or token[0] in "_`":
-            if self._peek() == "(":
-                raise self._refuse(f"{token}(...) is not a known function")
-            return [(Factor(token.strip("`")),)]
-        raise self._refuse(f"{token!r} is out of place")
+    def _single(self, terms: list[Term], what: str) -> Factor:
+        if len(terms) != 1 or len(terms[0]) != 1:
+            raise self._refuse(what)
+        return terms[0][0]
 
-    def _wrapped(self, function: str, inner: list[Term]) -> list[Term]:
-        if len(inner) != 1 or len(inner[0]) != 1:
-            raise self._refuse(f"{function}(...) takes one column")
-        factor = inner[0][0]
-        return [(Factor(factor.name, is_label=True),)] if function == "C" else [(factor,)]
+    def _atom(self) -> list[Term]:
+        part = self._take()
+        if part == "(":
+            return self._inside()
+        if part == "1":
+            return []
+        if part == "0":
+            raise self._refuse("the intercept is always in the model")
+        if part.isdigit():
+            raise self._refuse(f"the number {part[:20]} stands alone")
+        if not (part[0].isalpha() or part[0] in "_`"):
+            raise self._refuse(f"{part!r} is out of place")
+        return self._call(part) if self._peek() == "(" else [(Factor(part.strip("`")),)]
+
+    def _call(self, function: str) -> list[Term]:
+        if function not in ("C", "I"):
+            raise self._refuse(f"{function[:40]}(...) is not a known function")
+        self._take("(")
+        factor = self._single(self._inside(), f"{function}(...) takes one column")
+        if function == "I":
+            return [(factor,)]
+        if factor.power > 1:
+            raise self._refuse("labels have no powers")
+        return [(replace(factor, is_label=True),)]
+
+    def _inside(self) -> list[Term]:
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise self._refuse(f"its parentheses are more than {_DEEPEST} deep")
+        terms = self._sum()
+        self._take(")")
+        self.depth -= 1
+        return terms
 
 
 def design_of(
-    formula: str, blocks: Mapping[str, Mapping[str, np.ndarray]]
+    formula: str, blocks: Mapping[Factor, Block]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Columns of a formula from the columns of its factors.
+
+    A label stands for every level but the first where the rest of its term is in the model too
+    (the intercept always is), and for all its levels where it is not: ``age + age:C(sex)`` has one
+    slope more than ``age``, and ``age:C(sex)`` alone has a slope for each sex.
 
     Parameters
     ----------
     blocks : mapping
-        For each source column the numeric columns it becomes (itself, or its indicators).
+        The columns of each of :func:`sources_of`.
 
     Returns
     -------
     columns : dict of str to (samples,) float array
     terms : list of str
         The term each column belongs to.
+
+    Raises
+    ------
+    UsageError
+        If labels are raised to a power, or two different columns get the same name.
     """
+    terms = parse(formula)
+    present = {_key(term, blocks) for term in [(), *terms]}
     columns: dict[str, np.ndarray] = {}
-    terms: list[str] = []
-    for term in parse(formula):
+    labels: list[str] = []
+    for term in terms:
         product: dict[str, np.ndarray] = {}
         for factor in term:
-            product = _times(product, _factor_columns(factor, blocks[factor.name]))
-        for name, values in product.items():
-            if name not in columns:
-                columns[name] = values
-                terms.append(":".join(map(repr, term)))
-    return columns, terms
+            rest = tuple(other for other in term if other != factor)
+            is_whole = _key(rest, blocks) not in present
+            with np.errstate(over="ignore"):  # an infinite covariate is refused where it lands
+                product = _times(product, _columns_of(factor, blocks[factor.source], is_whole))
+        n_before = len(columns)
+        add_columns(columns, product)
+        labels += [":".join(map(str, term))] * (len(columns) - n_before)
+    return columns, labels
 
 
-def _factor_columns(factor: Factor, block: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _key(term: Term, blocks: Mapping[Factor, Block]) -> frozenset[tuple[str, int]]:
+    """Identify a term, whether labels are declared by ``C()``, by an option or by their text."""
+    return frozenset((f.name, -1 if blocks[f.source].is_label else f.power) for f in term)
+
+
+def _columns_of(factor: Factor, block: Block, is_whole: bool) -> Mapping[str, np.ndarray]:
     if factor.power == 1:
-        return dict(block)
-    return {f"{name}^{factor.power}": values**factor.power for name, values in block.items()}
+        return block.columns if is_whole else block.contrasts()
+    if block.is_label:
+        raise UsageError(explain(f"the formula has {factor}, and {factor.name} holds labels"))
+    return {f"{name}^{factor.power}": v**factor.power for name, v in block.columns.items()}
 
 
 def _times(
@@ -219,3 +283,13 @@ def _times(
     if not left:
         return dict(right)
     return {f"{a}:{b}": x * y for a, x in left.items() for b, y in right.items()}
+
+
+def add_columns(columns: dict[str, np.ndarray], more: Mapping[str, np.ndarray]) -> None:
+    """Add named columns; the same column again is no news, another of the same name is refused."""
+    for name, values in more.items():
+        if name in columns and not np.array_equal(columns[name], values, equal_nan=True):
+            raise UsageError(
+                explain(f"two different covariates would be called {name}", do="Rename a column")
+            )
+        columns.setdefault(name, values)

@@ -41,7 +41,7 @@ def read_latents(
     OpenError, MalformedError, UsageError
         With file, line and column.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     return _latents(read_table(path), path, id_column, names, "value", provenance(path))
 
 
@@ -61,13 +61,14 @@ def read_phenotypes(
     neg9 : {"plink", "missing", "value"}
         PLINK 2's rule: -9 is missing, and an error beside other values between -10 and -8.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     return _latents(read_table(path), path, id_column, names, neg9, provenance(path))
 
 
 def latents_from_frame(frame: pd.DataFrame, *, id_column: str | None = None) -> Latents:
     """Take latents from a DataFrame indexed by sample id."""
-    return _latents(frame_to_table(frame), Path("<DataFrame>"), id_column, None, "value", {})
+    table = frame_to_table(frame, id_column=id_column)
+    return _latents(table, Path("<DataFrame>"), id_column, None, "value", {})
 
 
 def _latents(
