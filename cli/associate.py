@@ -184,11 +184,16 @@ def associate(**given: Any) -> None:
 
 
 def _associate(given: dict[str, Any]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
     import imgwas
     from imgwas.genotypes.filters import VariantFilters
 
-    genotypes = _open_genotypes(given)
-    latents, covariates = _read_latents(given), _read_covariates(given)
+    with ThreadPoolExecutor(2) as pool:  # the tables are read beside the variants
+        reading_latents = pool.submit(_read_latents, given)
+        reading_covariates = pool.submit(_read_covariates, given)
+        genotypes = _open_genotypes(given)
+        latents, covariates = reading_latents.result(), reading_covariates.result()
     selection = _select(genotypes, given)
     filters = {name: given[name] for name in ("maf", "mac", "geno", "hwe", "nonfounders")}
     with _client(given) as client:
