@@ -175,6 +175,8 @@ def associate(**given: Any) -> None:
     except BaseException as error:
         logger.debug("failed: %s: %s", type(error).__name__, error)
         raise
+    finally:
+        logs.describe_libraries()
     logger.info(
         "done in %.1f s, peak memory %.0f MB; results in %s",
         time.monotonic() - start,

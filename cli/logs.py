@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import resource
 import shlex
-import socket
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 
 import click
 
+from imgwas._version import __version__
+
 logger = logging.getLogger("imgwas")
 
-_LIBRARIES = ("numpy", "pyarrow", "pandas", "scipy", "dask", "distributed", "matplotlib")
+_LIBRARIES = ("numpy", "pyarrow", "pandas", "scipy", "statsmodels", "dask", "distributed")
 
 
 class _Echo(logging.Handler):
@@ -70,26 +69,26 @@ def to_file(out: Path) -> Path:
 
 
 def _describe_machine() -> None:
+    """Say what runs where, without asking anything that takes time."""
+    system = os.uname()
+    python = ".".join(map(str, sys.version_info[:3]))
     logger.debug("command  %s", shlex.join(["imgwas", *sys.argv[1:]]))
     logger.debug("folder   %s", Path.cwd())
     logger.debug(
-        "host     %s, %s, Python %s",
-        socket.gethostname(),
-        platform.platform(),
-        platform.python_version(),
+        "host     %s, %s %s %s, Python %s",
+        *(system.nodename, system.sysname, system.release, system.machine, python),
     )
-    logger.debug("imgwas   %s", metadata.version("imgwas"))
-    logger.debug("libraries %s", ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES))
+    logger.debug("imgwas   %s", __version__)
     for name in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "DX_JOB_ID", "OPENBLAS_CORETYPE"):
         if name in os.environ:
             logger.debug("%s=%s", name, os.environ[name])
 
 
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "absent"
+def describe_libraries() -> None:
+    """Name the versions of the libraries that had a part in the run, at its end."""
+    loaded = {name: sys.modules[name] for name in _LIBRARIES if name in sys.modules}
+    versions = [f"{name} {getattr(module, '__version__', '?')}" for name, module in loaded.items()]
+    logger.debug("libraries %s", ", ".join(versions))
 
 
 def peak_memory_mb() -> float:
