@@ -31,6 +31,7 @@ def imgwas(*words: object, folder: Path) -> Result:
     said = io.StringIO()
     logger = logging.getLogger("imgwas")
     handlers, logger.handlers = logger.handlers, []
+    level, propagate = logger.level, logger.propagate
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -40,7 +41,8 @@ def imgwas(*words: object, folder: Path) -> Result:
         os.chdir(before)
         for handler in logger.handlers:
             handler.close()
-        logger.handlers = handlers
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
     return Result(code, said.getvalue())
 
 
