@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,12 +79,18 @@ def latent_quality(latents: Latents) -> list[Finding]:
     list of Finding
         In the order of the latents; empty if nothing is odd.
     """
+    return findings_of(latents.values, latents.names)
+
+
+def findings_of(
+    values: Float[np.ndarray, "samples latents"], names: Sequence[str]
+) -> list[Finding]:
+    """List what is odd about columns, as :func:`latent_quality` does for a table."""
     findings = []
     seen: dict[bytes, str] = {}
-    for name, column in zip(latents.names, latents.values.T, strict=True):
-        present = column[np.isfinite(column)]
+    for name, column in zip(names, values.T, strict=True):
         twin = seen.setdefault(np.ascontiguousarray(column).tobytes(), name)
-        problems = _problems(present)
+        problems = _problems(column[np.isfinite(column)])
         if twin != name and "constant" not in problems:
             problems.append(f"equal to {twin}")
         findings += [Finding(name, problem) for problem in problems]

@@ -8,31 +8,8 @@ import numpy as np
 import pytest
 
 from imgwas.association.alignment import align
-from imgwas.association.design import build_design, restrict
-from imgwas.association.projection import independent_columns
-from imgwas.errors import InconsistentError
-from imgwas.types import Covariates, Latents, Samples
-
-N = 60
-IDS = tuple(f"sub{1000 + i}" for i in range(N))
-
-
-def samples_of(ids, families=None, sex=None):
-    n = len(ids)
-    sex = np.zeros(n, np.int8) if sex is None else np.asarray(sex, np.int8)
-    return Samples(tuple(ids), tuple(families or ["0"] * n), sex, np.ones(n, bool))
-
-
-def latents_of(ids, families=None, names=("z",), values=None):
-    rng = np.random.default_rng(0)
-    values = rng.standard_normal((len(ids), len(names))) if values is None else values
-    return Latents(values, tuple(ids), names, family_ids=families)
-
-
-def covariates_of(ids, values=None):
-    rng = np.random.default_rng(1)
-    values = rng.standard_normal((len(ids), 2)) if values is None else values
-    return Covariates(values, tuple(ids), tuple(f"c{i}" for i in range(values.shape[1])))
+from imgwas.errors import DegenerateError, InconsistentError, UsageError
+from tests.people import IDS, N, covariates_of, latents_of, samples_of
 
 
 def test_rows_follow_the_genotypes_whatever_the_order_of_the_tables():
@@ -98,7 +75,10 @@ def test_family_ids_are_ignored_while_iids_are_unique():
         (lambda i: f"{i}.0", "a trailing '.0' were removed"),
         (lambda i: f"{i}_2_0", "a visit suffix such as '_2_0' were removed"),
         (lambda i: f"{i}_{i}", "'FID_IID' were split"),
+        (lambda i: i.replace("0", "O"), "Check that the id column holds the IIDs"),
         (str.upper, "upper and lower case were the same"),
+        (lambda i: f'"{i}"', "the quotation marks were removed (in R: quote=FALSE)"),
+        (lambda i: f"{int(i[3:]):.1E}{i[3:]}", "a spreadsheet rounded them"),
         (lambda i: f"x{i}", "Check that the id column holds the IIDs"),
     ],
 )
@@ -109,7 +89,7 @@ def test_ids_that_do_not_meet_are_diagnosed(rule, diagnosis):
     assert diagnosis in text
     assert "0 of 60 samples of the latents are among the 60 genotyped samples" in text
     assert "--min-overlap" in text
-    assert not any(i in text for i in IDS), "ids must be masked"
+    assert not any(i[3:] in text for i in IDS), "ids must be masked"
     assert len(re.findall("first:", text)) == 2
 
 
@@ -120,74 +100,120 @@ def test_the_least_overlap_can_be_chosen():
     assert len(align(samples_of(IDS), table, min_overlap=0.3).sample_columns) == 20
 
 
-def test_groups_are_patterns_of_missing_latents():
-    values = np.random.default_rng(3).standard_normal((N, 6))
-    values[:4, [1, 4]] = np.nan
-    values[7, 5] = np.nan
-    names = tuple(f"z{i}" for i in range(6))
-    design = build_design(samples_of(IDS), latents_of(IDS, None, names, values))
-    assert [(g.names, g.n) for g in design.groups] == [
-        (("z0", "z2", "z3"), 60),
-        (("z1", "z4"), 56),
-        (("z5",), 59),
-    ]
+def test_family_and_sample_ids_that_are_exchanged():
+    others = [f"x{i}" for i in IDS]
+    with pytest.raises(
+        InconsistentError, match=r"60 would .* FID and IID were exchanged in this ta"
+    ):
+        align(samples_of(IDS), latents_of(others, IDS))
+    with pytest.raises(
+        InconsistentError, match=r"60 would .* FID and IID were exchanged in the .f"
+    ):
+        align(samples_of(others, IDS), latents_of(IDS))
 
 
-def test_traits_are_what_least_squares_leaves():
-    values = np.random.default_rng(3).standard_normal((N, 3)) * [1, 1e6, 1e-9] + 5
-    covariates = covariates_of(IDS)
-    names = ("a", "b", "c")
-    design = build_design(samples_of(IDS), latents_of(IDS, None, names, values), covariates)
-    (group,) = design.groups
-    model = np.column_stack([np.ones(N), covariates.values])
-    residual = values - model @ np.linalg.lstsq(model, values, rcond=None)[0]
-    np.testing.assert_allclose(group.traits * group.scale, residual, rtol=1e-8, atol=1e-6)
-    assert group.rank == 3
-    assert group.dof == N - 4
-    np.testing.assert_allclose(group.basis.T @ group.basis, np.eye(2), atol=1e-14)
-    np.testing.assert_allclose(group.basis.sum(axis=0), 0, atol=1e-13)
+def test_the_repair_that_helps_most_is_named():
+    ids = [f"sub-{i}" for i in IDS[:10]] + [f"{i}.0" for i in IDS[10:]]
+    with pytest.raises(InconsistentError, match=r"50 would match if a trailing '.0'"):
+        align(samples_of(IDS), latents_of(ids))
+
+
+def test_a_repair_that_helps_few_is_not_named():
+    ids = [*IDS[:20], *(f"{i}.0" for i in IDS[20:25]), *(f"q{i}" for i in range(35))]
+    with pytest.raises(InconsistentError, match=r"20 of 60 samples.*Check that the id column"):
+        align(samples_of(IDS), latents_of(ids))
 
 
 @pytest.mark.parametrize(
-    ("column", "relation"),
-    [
-        (lambda v: 2 * v[:, 0] - v[:, 1] + 4, "equals"),
-        (lambda v: np.full(len(v), 3.0), "constant among the analysed samples"),
-        (lambda v: v[:, 1] * 1e-9, "equals"),
-        (lambda v: v[:, 0] + 1e-4 * np.sin(np.arange(len(v))), None),
-        (lambda v: v[:, 0] + 1e6, "equals"),
-    ],
-)
-def test_redundant_columns_are_found_on_any_scale(column, relation):
-    values = np.random.default_rng(3).standard_normal((N, 2)) * [1, 50]
-    values = np.column_stack([values, column(values)])
-    kept, dropped = independent_columns(values, ["a", "b", "c"])
-    if relation is None:
-        assert kept == [0, 1, 2]
+    ("n_genotyped", "n_table", "n_shared", "is_enough"),
+    [(60, 60, 30, True), (60, 60, 29, False), (60, 10, 5, True), (60, 10, 4, False),
+     (10, 60, 5, True), (10, 60, 4, False), (60, 1, 1, True), (1, 60, 0, False)],
+)  # fmt: skip
+def test_half_of_the_smaller_file_must_match(n_genotyped, n_table, n_shared, is_enough):
+    genotyped = [f"g{i}" for i in range(n_genotyped)]
+    table = latents_of([*genotyped[:n_shared], *(f"t{i}" for i in range(n_table - n_shared))])
+    if is_enough:
+        assert len(align(samples_of(genotyped), table).sample_columns) == n_shared
     else:
-        assert kept == [0, 1]
-        assert dropped["c"].startswith(relation)
+        with pytest.raises(InconsistentError, match=f"{n_shared} of {n_table} samples of the lat"):
+            align(samples_of(genotyped), table)
 
 
-def test_age_and_its_square_and_a_site_of_one_person_are_independent():
-    """A test on unscaled columns calls these collinear (ages squared reach 6,000)."""
-    age = np.random.default_rng(0).uniform(45, 80, 5000)
-    site = np.zeros(5000)
-    site[17] = 1
-    kept, _ = independent_columns(np.column_stack([age, age**2, age**3, site]), list("abcd"))
-    assert kept == [0, 1, 2, 3]
+def test_covariates_must_match_too():
+    with pytest.raises(InconsistentError, match="0 of 60 samples of the covariates are among"):
+        align(samples_of(IDS), latents_of(IDS), covariates_of([f"q{i}" for i in IDS]))
 
 
-def test_sex_chromosomes_restrict_people_and_add_a_covariate():
-    sex = np.tile([0, 1, 2], N // 3)
-    design = build_design(samples_of(IDS, sex=sex), latents_of(IDS), covariates_of(IDS))
-    on_x = restrict(design, sex > 0, extra=(sex == 1).astype(float)).groups[0]
-    assert (on_x.n, on_x.rank) == (40, 4)
-    assert not on_x.traits[sex == 0].any()
-    model = np.column_stack([np.ones(N), covariates_of(IDS).values, sex == 1])[sex > 0]
-    y = latents_of(IDS).values[sex > 0]
-    residual = y - model @ np.linalg.lstsq(model, y, rcond=None)[0]
-    np.testing.assert_allclose((on_x.traits * on_x.scale)[sex > 0], residual, atol=1e-12)
-    nobody = restrict(design, np.zeros(N, bool)).groups[0]
-    assert nobody.n == 0
-    assert not nobody.traits.any()
+def test_tables_of_different_people_leave_nobody():
+    with pytest.raises(InconsistentError, match="nobody is in the genotypes, the latents and"):
+        align(samples_of(IDS), latents_of(IDS[:30]), covariates_of(IDS[30:]))
+
+
+@pytest.mark.parametrize("min_overlap", [-0.1, 1.1, np.nan])
+def test_an_overlap_is_a_share(min_overlap):
+    with pytest.raises(UsageError, match=r"min_overlap is .*from 0 to 1"):
+        align(samples_of(IDS), latents_of(IDS), min_overlap=min_overlap)
+
+
+def test_no_overlap_at_all_is_refused_even_on_request():
+    with pytest.raises(InconsistentError, match="0 of 60"):
+        align(samples_of(IDS), latents_of([f"q{i}" for i in IDS]), min_overlap=0)
+
+
+def test_people_left_by_keep_are_the_genotyped_ones():
+    found = align(samples_of(IDS), latents_of(IDS[::-1]), keep={7, 3, 59})
+    assert found.sample_columns.tolist() == [3, 7, 59]
+    assert found.latent_rows.tolist() == [56, 52, 0]
+    with pytest.raises(InconsistentError, match=r"0 of 60 samples .* the 0 genotyped"):
+        align(samples_of(IDS), latents_of(IDS), keep=[])
+
+
+def test_an_iid_that_repeats_in_a_table_is_told_apart_by_its_family():
+    """The genotypes hold one of the two people, the other table no families at all."""
+    table = latents_of([*IDS, IDS[0]], ("f2", *["0"] * (N - 1), "f1"))
+    samples = samples_of(IDS, ["f1", *["0"] * (N - 1)])
+    found = align(samples, table, covariates_of(IDS))
+    assert found.latent_rows[0] == N
+    assert found.latent_rows[1:].tolist() == list(range(1, N))
+
+
+def test_ids_are_compared_as_text():
+    ids = ["7", "007", "7.0", "1e5", "100000", "a", "A", "NA", "nan"]
+    found = align(samples_of(ids), latents_of(ids[::-1]))
+    assert found.latent_rows.tolist() == list(range(8, -1, -1))
+
+
+@pytest.mark.parametrize("n_missing", [0, 1, 56, 57])
+def test_a_covariate_may_cost_many_people_and_says_so(n_missing, caplog):
+    values = np.random.default_rng(1).standard_normal((N, 2))
+    values[:n_missing, 1] = np.nan
+    with caplog.at_level("INFO"):
+        found = align(samples_of(IDS), latents_of(IDS), covariates_of(IDS, values))
+    assert len(found.sample_columns) == N - n_missing
+    said = f"covariate c1 is missing for {n_missing} of 60 samples, who are left out"
+    assert (said in caplog.text) == (n_missing > 0)
+
+
+def test_a_covariate_that_costs_almost_everyone_is_refused():
+    values = np.random.default_rng(1).standard_normal((N, 2))
+    values[:58, 1] = np.nan
+    values[:10, 0] = np.nan
+    with pytest.raises(DegenerateError) as refusal:
+        align(samples_of(IDS), latents_of(IDS), covariates_of(IDS, values))
+    assert "covariate c1 is missing for 58 of 60 samples" in str(refusal.value)
+    assert "48 samples have every other covariate" in str(refusal.value)
+    assert "Leave that covariate out" in str(refusal.value)
+
+
+def test_covariates_that_together_cost_everyone_are_refused():
+    values = np.random.default_rng(1).standard_normal((N, 2))
+    values[:30, 0] = values[30:, 1] = np.nan
+    with pytest.raises(DegenerateError, match=r"no sample has a value for every covariate.*c0 is"):
+        align(samples_of(IDS), latents_of(IDS), covariates_of(IDS, values))
+
+
+def test_missing_covariates_of_other_people_do_not_count():
+    values = np.random.default_rng(1).standard_normal((N + 900, 2))
+    values[N:, 1] = np.nan
+    ids = [*IDS, *(f"q{i}" for i in range(900))]
+    assert len(align(samples_of(IDS), latents_of(IDS), covariates_of(ids, values)).latent_rows) == N

@@ -71,6 +71,8 @@ def is_in(column: str, value: object) -> pd.Series:
         ("sex + C(sex)", {"sex": SEX, "sex[2]": SEX == 2}),
         ("centre + C(centre)", {"centre[leeds]": is_in("centre", "leeds"),
                                 "centre[york]": is_in("centre", "york")}),
+        ("centre:C(centre)", {"centre[leeds]": is_in("centre", "leeds"),
+                              "centre[york]": is_in("centre", "york")}),
         ("C(batch)", {f"batch[{b}]": is_in("batch", b) for b in (2, 3, 10)}),
         ("age + age:C(sex)", {"age": AGE, "age:sex[2]": AGE * (SEX == 2)}),
         ("age:C(sex)", {"age:sex[1]": AGE * (SEX == 1), "age:sex[2]": AGE * (SEX == 2)}),
@@ -96,7 +98,7 @@ def test_every_column_knows_its_term():
 
 def span(columns: np.ndarray) -> np.ndarray:
     """Projection onto columns and an intercept, whatever their units."""
-    model = np.column_stack([np.ones(len(columns)), columns])
+    model = np.column_stack([np.ones(len(columns)), columns[:, columns.any(axis=0)]])
     model = model / np.linalg.norm(model, axis=0)
     left, sizes, _ = np.linalg.svd(model, full_matrices=False)
     basis = left[:, sizes > 1e-9 * sizes[0]]

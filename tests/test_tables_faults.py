@@ -102,6 +102,8 @@ FAULTS = [
           r"table.tsv:3 is blank"),
     Fault("C3 a blank line of CSV", text("\nperson1001", "\n\nperson1001", CSV), MalformedError,
           r"table.tsv:3 is blank"),
+    Fault("C3 a blank line of quoted CSV", 'IID,z\n"a",1\n\n"b",2\n', MalformedError,
+          r"table.tsv:3 is blank"),
     Fault("C3 a blank first row", text("\nperson1000", "\n\nperson1000"), MalformedError,
           r"table.tsv:2 is blank"),
     Fault("C3 ragged, separated by spaces", "IID z0\na 1\nb 2 3\nc 4\n", MalformedError,

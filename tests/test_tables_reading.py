@@ -340,7 +340,7 @@ def write_csv(path, rows):
 
 
 @given(
-    header=st.lists(FIELD, min_size=2, max_size=2, unique=True),
+    header=st.lists(FIELD.filter(lambda f: f != "IID"), min_size=2, max_size=2, unique=True),
     rows=st.lists(st.tuples(FIELD, FIELD, FIELD), min_size=1, max_size=6),
 )
 @example(header=['"', ","], rows=[('a"b', '""', "x,y")])

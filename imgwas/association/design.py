@@ -28,6 +28,9 @@ from imgwas.types import Covariates, Latents, Samples
 
 logger = logging.getLogger(__name__)
 
+#: Odd latents named in the log; the others are counted.
+MOST_MENTIONED = 10
+
 
 @dataclass(frozen=True)
 class TraitGroup:
@@ -173,6 +176,8 @@ def build_design(
     )
     for name, why in quarantined.items():
         logger.warning("latent %s is not tested: %s", name, why)
+    if not rank_normal:
+        _mention_oddities(values, latents.names, quarantined)
     if not groups:
         raise DegenerateError(_nothing_to_test(quarantined))
     return Design(
@@ -250,6 +255,21 @@ def _check_dof(n: int, rank: int) -> None:
                 do="Use fewer covariates, or find out above why samples were lost",
             )
         )
+
+
+def _mention_oddities(
+    values: np.ndarray, names: Sequence[str], quarantined: Collection[str]
+) -> None:
+    """Warn of latents whose statistics will hang on one person, or that are no measurement."""
+    from imgwas.latents import findings_of
+
+    findings = [f for f in findings_of(values, names) if f.latent not in quarantined]
+    for finding in findings[:MOST_MENTIONED]:
+        logger.warning("latent %s: %s", finding.latent, finding.problem)
+    if len(findings) > MOST_MENTIONED:
+        logger.warning("%s more like these", f"{len(findings) - MOST_MENTIONED:,}")
+    if any("variance" in finding.problem for finding in findings):
+        logger.warning("an outlier can make a signal alone; --rank-normal takes its weight away")
 
 
 def _nothing_to_test(quarantined: dict[str, str]) -> str:

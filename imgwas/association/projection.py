@@ -11,8 +11,9 @@ from imgwas.shapes import Float64
 #: A column counts as a combination of the columns before it when less than this share of its
 #: centred length is left after projecting on them.
 COLLINEAR = 1e-7
-#: A trait counts as constant, or explained by the covariates, below this share of its length.
-CONSTANT = 1e-10
+#: A trait counts as explained by the covariates below this share of its length (1e-8 of its
+#: variance): what is left of a float32 or six-digit copy of a covariate is rounding, not a trait.
+CONSTANT = 1e-4
 
 
 def independent_columns(

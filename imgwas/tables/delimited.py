@@ -185,7 +185,7 @@ def _parse(body: bytes, delimiter: str, names: list[str], path: Path) -> pa.Tabl
         text, separator = re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", body), "\t"
         text = re.sub(rb"[ \t]+", b"\t", text)
     quoted = separator == "," and b'"' in text
-    if text.startswith(b"\n") or (b"\n\n" in text and not quoted):
+    if text.startswith(b"\n") or b"\n\n" in text:
         _explain_ragged(text, separator, names, path)
     _check_last_line(text, separator, names, path)
     try:

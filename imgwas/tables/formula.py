@@ -247,15 +247,15 @@ def design_of(
     UsageError
         If labels are raised to a power, or two different columns get the same name.
     """
-    terms = parse(formula)
-    present = {_key(term, blocks) for term in [(), *terms]}
+    terms = [tuple(dict.fromkeys(_plain(f, blocks) for f in term)) for term in parse(formula)]
+    blocks = {_plain(source, blocks): block for source, block in blocks.items()}
+    present = {frozenset(term) for term in [(), *terms]}
     columns: dict[str, np.ndarray] = {}
     labels: list[str] = []
     for term in terms:
         product: dict[str, np.ndarray] = {}
         for factor in term:
-            rest = tuple(other for other in term if other != factor)
-            is_whole = _key(rest, blocks) not in present
+            is_whole = frozenset(term) - {factor} not in present
             with np.errstate(over="ignore"):  # an infinite covariate is refused where it lands
                 product = _times(product, _columns_of(factor, blocks[factor.source], is_whole))
         n_before = len(columns)
@@ -264,9 +264,9 @@ def design_of(
     return columns, labels
 
 
-def _key(term: Term, blocks: Mapping[Factor, Block]) -> frozenset[tuple[str, int]]:
-    """Identify a term, whether labels are declared by ``C()``, by an option or by their text."""
-    return frozenset((f.name, -1 if blocks[f.source].is_label else f.power) for f in term)
+def _plain(factor: Factor, blocks: Mapping[Factor, Block]) -> Factor:
+    """Mark labels as such, whether ``C()``, an option or their text makes them labels."""
+    return replace(factor, is_label=blocks[factor.source].is_label)
 
 
 def _columns_of(factor: Factor, block: Block, is_whole: bool) -> Mapping[str, np.ndarray]:
