@@ -19,6 +19,7 @@ import imgwas
 from imgwas.errors import ImgwasError, MalformedError, UsageError
 from imgwas.tables import read_id_list
 from imgwas.tables.delimited import read_text_table
+from tests.data import data_file
 
 IDS = ["007", "1e5", "NA", "None", "True", "inf", "12345678901234567", "ä-1", "Zürich_日本"]
 NUMBERS = ["1", "-2.5", "1e-3", "NA", "nan", "+4", ".5", "-9", "1E2"]
@@ -325,6 +326,43 @@ def test_frames_by_index_or_column(frame, id_column, ids):
     assert latents.names in (("z",), ("0",))
     expected = frame.select_dtypes("number").to_numpy()
     np.testing.assert_array_equal(latents.values, expected)
+
+
+# --- public files
+
+
+@pytest.mark.parametrize(
+    ("name", "is_text"),
+    [
+        ("regenie_example/phenotype.txt", []),
+        ("regenie_example/phenotype_bin_wNA.txt", []),
+        ("regenie_example/covariates.txt.gz", []),
+        ("regenie_example/covariates_wBin.txt", ["V5"]),
+        ("maize/maize.pheno", []),
+        ("wheat/wheat.pheno", []),
+        ("torchgwas_toy/pheno.tsv", []),
+        ("formats/chr21_phase3_start.psam", ["SuperPop", "Population"]),
+    ],
+)
+def test_public_tables_read_as_pandas_reads_them(name, is_text):
+    path = data_file(name)
+    expected = pd.read_csv(
+        path, sep=r"\s+", dtype={"FID": str, "IID": str, "#IID": str}, float_precision="round_trip"
+    )
+    expected = expected.rename(columns={"#IID": "IID"}).drop(
+        columns=["PAT", "MAT", "FID"], errors="ignore"
+    )
+    expected = expected.set_index("IID")
+    covariates = imgwas.read_covariates(path)
+    assert list(covariates.sample_ids) == list(expected.index)
+    dummies = pd.get_dummies(expected, columns=is_text, dtype=float, prefix_sep="[")
+    for column, values in zip(covariates.names, covariates.values.T, strict=True):
+        np.testing.assert_array_equal(values, dummies[column.removesuffix("]")])
+    assert set(covariates.terms) == set(expected.columns)
+    if not is_text:
+        latents = imgwas.read_phenotypes(path)
+        np.testing.assert_array_equal(latents.values, expected.to_numpy(float))
+        assert list(latents.names) == list(expected.columns)
 
 
 # --- parsers against other parsers

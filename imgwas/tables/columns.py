@@ -26,6 +26,8 @@ _NAN = from_numpy(np.array([np.nan]))[0]
 _SAMPLE_ID = ("IID", "#IID", "sample_id", "eid", "n_eid", "subject_id", "participant_id", "id")
 _FAMILY_ID = ("FID", "#FID", "family_id")
 _ID_NAMES = {name.lower() for name in (*_SAMPLE_ID, *_FAMILY_ID)}
+#: Ids of parents and of repeated samples in PLINK's tables of people.
+_OTHER_IDS = {"PAT", "MAT", "SID"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Ids:
 
 def is_id_name(name: str) -> bool:
     """Whether a column of this name holds ids of people, never a value."""
-    return name.lower() in _ID_NAMES
+    return name.lower() in _ID_NAMES or name in _OTHER_IDS
 
 
 def find_ids(table: pa.Table, path: Path, id_column: str | None) -> Ids:
