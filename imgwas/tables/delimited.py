@@ -11,7 +11,6 @@ import csv
 import gzip
 import io
 import logging
-import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,8 +181,7 @@ def fields_of(line: str, delimiter: str) -> list[str] | None:
 def _parse(body: bytes, delimiter: str, names: list[str], path: Path) -> pa.Table:
     text, separator = body, delimiter
     if delimiter == " " or (delimiter == "\t" and b" " in body and b"\t" not in body[:10_000]):
-        text, separator = re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", body), "\t"
-        text = re.sub(rb"[ \t]+", b"\t", text)
+        text, separator = _single_spaced(body), " "
     quoted = separator == "," and b'"' in text
     if text.startswith(b"\n") or b"\n\n" in text:
         _explain_ragged(text, separator, names, path)
@@ -196,6 +194,14 @@ def _parse(body: bytes, delimiter: str, names: list[str], path: Path) -> pa.Tabl
     if quoted and table.num_rows != text.count(b"\n") + 1:
         _explain_line_break(table, text, names, path)
     return table
+
+
+def _single_spaced(text: bytes) -> bytes:
+    """Leave one space between fields and none around lines."""
+    text = text.replace(b"\t", b" ")
+    while b"  " in text:
+        text = text.replace(b"  ", b" ")
+    return text.replace(b" \n", b"\n").replace(b"\n ", b"\n").strip(b" ")
 
 
 def _read_long_lines(
