@@ -178,6 +178,8 @@ def test_minus_nine_is_judged_column_by_column(write):
     with pytest.raises(MalformedError, match="column y holds -9 and other values between"):
         imgwas.read_phenotypes(path)
     assert np.isnan(imgwas.read_phenotypes(path, names=["w"]).values[0, 0])
+    apart = imgwas.read_phenotypes(write("IID y w\na -9 -8.5\nb 1 -9.5\n"))
+    np.testing.assert_array_equal(apart.values, [[np.nan, -8.5], [1, -9.5]])
 
 
 def test_minus_nine_in_a_table_of_latents_is_a_number(write):
@@ -223,8 +225,8 @@ PARQUET = {
     "levels FID and IID": lambda f: f.set_index(
         pd.MultiIndex.from_arrays([["f"] * len(f), f.index], names=["FID", "IID"])
     ),
-    "column, rows numbered": lambda f: (
-        pd.concat([f.iloc[:1], f]).rename_axis("IID").reset_index().iloc[1:]
+    "column, some rows gone": lambda f: (
+        f.rename_axis("IID").reset_index().set_axis(pd.Index(np.arange(9) ** 2), axis=0)
     ),
 }
 
