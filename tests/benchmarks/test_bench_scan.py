@@ -14,7 +14,7 @@ from tests.benchmarks.measure import folder_mb, median, ratios, report, run
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
 
 #: pairs of runs; the first of each is a warm-up and not counted
-REPEATS = 5
+REPEATS = 7
 needs_plink2 = pytest.mark.skipif(shutil.which("plink2") is None, reason="plink2 is not installed")
 
 
