@@ -36,6 +36,8 @@ GROUPS = {
         "bim",
         "fam",
         "effect_allele",
+        "allow_nonzero_padding",
+        "allow_constant_sample",
         "latents",
         "pheno",
         "latent_name",
@@ -306,7 +308,10 @@ def _open_genotypes(given: dict[str, Any]) -> PackedGenotypes:
     allele = given["effect_allele"]
     choice = allele if allele in ("a1", "a2") else Path(allele)
     source = given["bfile"] or given["bed"]
-    genotypes = open_genotypes(source, bim=given["bim"], fam=given["fam"], effect_allele=choice)
+    names = ("bim", "fam", "allow_nonzero_padding", "allow_constant_sample")
+    genotypes = open_genotypes(
+        source, effect_allele=choice, **{name: given[name] for name in names}
+    )
     logger.info(
         "genotypes %s variants x %s samples in %s",
         f"{genotypes.n_variants:,}",

@@ -151,5 +151,15 @@ genotype_input = stack(
             show_default=True,
             help="Allele to count: column 5 or 6 of the .bim, or a file of variant id and allele.",
         ),
+        click.option(
+            "--allow-nonzero-padding",
+            is_flag=True,
+            help="Accept a .bed with set bits after the last person.",
+        ),
+        click.option(
+            "--allow-constant-sample",
+            is_flag=True,
+            help="Accept last people who look like padding (zero bits in every variant).",
+        ),
     ]
 )

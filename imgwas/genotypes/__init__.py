@@ -46,6 +46,7 @@ def open_genotypes(
     fam: str | Path | None = None,
     effect_allele: str | Path = "a1",
     allow_nonzero_padding: bool = False,
+    allow_constant_sample: bool = False,
 ) -> PackedGenotypes:
     """Open genotypes without reading them.
 
@@ -61,6 +62,8 @@ def open_genotypes(
         allele says.
     allow_nonzero_padding : bool
         Accept set bits after the last person.
+    allow_constant_sample : bool
+        Accept last people who look like padding: two copies of the first allele everywhere.
 
     Returns
     -------
@@ -76,6 +79,7 @@ def open_genotypes(
     options: dict[str, Any] = {
         "effect_allele": effect_allele,
         "allow_nonzero_padding": allow_nonzero_padding,
+        "allow_constant_sample": allow_constant_sample,
     }
     if isinstance(path, (str, Path)):
         if "{chr}" not in str(path):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imgwas.arrow import from_numpy, from_strings, to_numpy
-from imgwas.errors import InconsistentError, UsageError, explain
+from imgwas.errors import InconsistentError, MalformedError, UsageError, explain
 from imgwas.genotypes.text import read_columns
 from imgwas.types import VARIANT_SCHEMA
 
@@ -23,14 +23,14 @@ def alleles_to_swap(variants: pa.Table, choice: str | Path) -> np.ndarray | None
         return None
     if choice == "a2":
         return np.ones(variants.num_rows, bool)
-    if isinstance(choice, str):
+    if isinstance(choice, str) and not Path(choice).is_file():
         raise UsageError(explain(f"effect_allele is {choice!r}", expected="a1, a2 or a file"))
     return _swap_by_file(variants, Path(choice))
 
 
 def _swap_by_file(variants: pa.Table, path: Path) -> np.ndarray:
     table, _ = read_columns(path, ("variant_id", "allele"))
-    wanted = dict(zip(table["variant_id"].to_pylist(), table["allele"].to_pylist(), strict=True))
+    wanted = _wanted(path, table["variant_id"].to_pylist(), table["allele"].to_pylist())
     index = pc.index_in(variants["variant_id"], from_strings(list(wanted)))
     listed = to_numpy(index.is_valid())
     allele = from_strings(list(wanted.values())).take(index.combine_chunks())
@@ -53,6 +53,21 @@ def _swap_by_file(variants: pa.Table, path: Path) -> np.ndarray:
         f"{int((~listed).sum()):,}",
     )
     return second & ~first
+
+
+def _wanted(path: Path, ids: list[str], alleles: list[str]) -> dict[str, str]:
+    """Allele of each listed variant; a variant may be listed twice, but with one allele."""
+    wanted: dict[str, str] = {}
+    for number, (name, allele) in enumerate(zip(ids, alleles, strict=True), start=1):
+        if wanted.setdefault(name, allele) != allele:
+            raise MalformedError(
+                explain(
+                    f"{path}:{number} names the allele {allele} for {name}, which had "
+                    f"{wanted[name]} before",
+                    expected="One effect allele a variant",
+                )
+            )
+    return wanted
 
 
 def name_alleles(variants: pa.Table, swap: np.ndarray | None) -> pa.Table:

@@ -7,6 +7,7 @@ all among the analysed samples. On X a male carries one copy and only females en
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +15,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from imgwas.arrow import from_strings, to_numpy
+from imgwas.arrow import from_strings, string_scalar, to_numpy
 from imgwas.checks import check_range
-from imgwas.errors import DegenerateError, UsageError, explain
+from imgwas.errors import DegenerateError, MalformedError, UsageError, explain
 from imgwas.genotypes.counts import GenotypeCounts, count_packed
 from imgwas.genotypes.hardy_weinberg import hardy_weinberg_p_value
-from imgwas.genotypes.text import read_bytes
+from imgwas.genotypes.text import read_bytes, what_it_is
 from imgwas.genotypes.variant_table import chromosome_name
 from imgwas.types import Genotypes, PackedGenotypes
 
 logger = logging.getLogger(__name__)
+
+_RANGE = re.compile(r"(?:chr)?([0-9]{1,3})-(?:chr)?([0-9]{1,3})", re.IGNORECASE | re.ASCII)
+_LAST_CHROMOSOME = 95  # PLINK's own limit
 
 _SMALL = 1 - 2.0**-44  # PLINK 2 lets a value this close to its limit pass
 
@@ -74,7 +78,7 @@ class VariantFilters:
         males: np.ndarray,
         kinds: np.ndarray,
     ) -> tuple[np.ndarray, dict[str, int]]:
-        """Decide for each variant of a block; count what each limit removed, in PLINK's order.
+        """Decide for each variant of a block; count what each limit removed, in PLINK 2's order.
 
         Parameters
         ----------
@@ -85,7 +89,7 @@ class VariantFilters:
         analysed, founders, females, males : packed masks
             People, all among the analysed.
         kinds : (variants,) int array
-            0 autosome, 1 X, 2 Y.
+            0 autosome, 1 X, 2 Y, 3 mitochondria.
         """
         people = analysed if self.nonfounders else founders
         keep = np.ones(len(packed), bool)
@@ -97,14 +101,14 @@ class VariantFilters:
 
         if self.geno is not None:
             limit("geno", _missing_rate(packed, counts, kinds, males) <= self.geno / _SMALL)
+        if self.hwe is not None:
+            limit("hwe", _hardy_weinberg(packed, people, females, kinds) >= self.hwe * _SMALL)
         if self.maf is not None or self.mac is not None:
             minor, total = _minor_allele(packed, people, males, kinds)
             if self.maf is not None:
                 limit("maf", minor >= self.maf * total * _SMALL)
             if self.mac is not None:
                 limit("mac", minor >= self.mac * _SMALL)
-        if self.hwe is not None:
-            limit("hwe", _hardy_weinberg(packed, people, females, kinds) >= self.hwe * _SMALL)
         return keep, removed
 
 
@@ -193,22 +197,32 @@ def select_rows(
 
 def _listed(genotypes: Genotypes, paths: Sequence[Path]) -> tuple[np.ndarray, int, int]:
     """Variants that the lists name, how many ids they hold, and how many of those were found."""
-    words = {w.decode("utf-8", "surrogateescape") for p in paths for w in read_bytes(p).split()}
+    words = {w.decode("utf-8", "surrogateescape") for p in paths for w in _words(p)}
     ids = from_strings(sorted(words))
     column = genotypes.variants["variant_id"]
     listed = to_numpy(pc.is_in(column, value_set=ids))
     return listed, len(ids), int(pc.sum(pc.is_in(ids, value_set=column)).as_py() or 0)
 
 
+def _words(path: Path) -> list[bytes]:
+    """Ids of a list, parted by white space of any kind."""
+    content = read_bytes(path)
+    meaning = what_it_is(content[:32])
+    if meaning:
+        raise MalformedError(explain(f"{path} is {meaning}"))
+    return content.removeprefix(b"\xef\xbb\xbf").split()
+
+
 def _expand(chromosomes: Sequence[str]) -> list[str]:
-    """Write ranges such as 1-4 out."""
+    """Write ranges such as 1-4 out; a name such as HLA-A is no range."""
     names: list[str] = []
     for entry in chromosomes:
-        first, dash, last = entry.partition("-")
-        if not dash:
+        ends = _RANGE.fullmatch(entry)
+        first, last = map(int, ends.groups()) if ends else (0, 0)
+        if not ends:
             names.append(chromosome_name(entry))
-        elif first.isdigit() and last.isdigit() and int(first) <= int(last):
-            names += [chromosome_name(str(i)) for i in range(int(first), int(last) + 1)]
+        elif first <= last <= _LAST_CHROMOSOME:
+            names += [chromosome_name(str(i)) for i in range(first, last + 1)]
         else:
             raise UsageError(
                 explain(f"--chr has the range {entry!r}", expected="A range is written 1-22")
@@ -233,15 +247,26 @@ def _on_chromosomes(genotypes: Genotypes, names: list[str]) -> np.ndarray:
 def sample_missingness(
     genotypes: PackedGenotypes, rows: np.ndarray, *, block_size: int = 4096
 ) -> np.ndarray:
-    """Share of missing calls of each person over some variants; on Y among males only.
+    """Share of missing calls of each person over some variants; Y counts for males only.
 
     Memory: one block of packed codes at a time.
     """
+    on_y = to_numpy(pc.equal(genotypes.variants["chromosome"], string_scalar("Y")))[rows]
+    missing = _missing_calls(genotypes, rows[~on_y], block_size)
+    total = np.full(genotypes.n_samples, int((~on_y).sum()))
+    if on_y.any():
+        male = genotypes.samples.sex == 1
+        missing += np.where(male, _missing_calls(genotypes, rows[on_y], block_size), 0)
+        total += np.where(male, int(on_y.sum()), 0)
+    return np.asarray(missing / np.maximum(total, 1))
+
+
+def _missing_calls(genotypes: PackedGenotypes, rows: np.ndarray, block_size: int) -> np.ndarray:
+    """Missing calls of each person."""
     missing = np.zeros(-(-genotypes.n_samples // 4) * 4, np.int64)
     for at in range(0, len(rows), block_size):
         packed = genotypes.read_packed(rows[at : at + block_size])
         low = packed & ~(packed >> 1) & 0x55
         for shift in range(4):
             missing[shift::4] += ((low >> (2 * shift)) & 1).sum(axis=0, dtype=np.int64)
-    total = np.full(genotypes.n_samples, len(rows))
-    return np.asarray(missing[: genotypes.n_samples] / np.maximum(total, 1))
+    return missing[: genotypes.n_samples]

@@ -108,8 +108,9 @@ def from_pandas_plink(
     Raises
     ------
     MalformedError
-        If the array was read in sample chunks that are no multiple of four people: pandas-plink
-        decodes those wrongly (measured: 40 to 70 % wrong calls) and the right calls are lost.
+        If the array comes in sample chunks that are no multiple of four people: pandas-plink
+        decodes those wrongly (measured: 40 to 70 % wrong calls) and the right calls are lost. Or if
+        an id or allele is a missing value, as where a reader took the text ``NA`` for one.
     """
     if fam is None or bed is None:
         return _from_data_array(bim, reference)
@@ -131,9 +132,10 @@ def _check_chunks(array: Any, axis: int) -> None:
     if bad:
         raise MalformedError(
             explain(
-                f"pandas-plink read this array in chunks of {bad[0]} samples, decoded wrongly",
+                f"this array has chunks of {bad[0]} samples, which pandas-plink decodes wrongly",
                 expected="Sample chunks must be multiples of 4",
-                do="Read it again with Chunk(nsamples=None), or use imgwas.open_genotypes",
+                do="Read it again with Chunk(nsamples=None), or use imgwas.open_genotypes; if you "
+                "chose people after reading, rechunk: array.chunk(sample=-1) or bed.rechunk((None, -1))",
             )
         )
 
@@ -142,7 +144,7 @@ def _variant_table(bim: Any, counted: str) -> pa.Table:
     effect, other = ("a1", "a0") if counted == "a1" else ("a0", "a1")
 
     def text(column: str) -> pa.Array:
-        return pa.array([str(value) for value in bim[column]], pa.string())
+        return pa.array(_texts(bim, column), pa.string())
 
     names = pa.array([chromosome_name(str(c)) for c in bim["chrom"]], pa.string())
     positions = pa.array([int(p) for p in bim["pos"]], pa.int64())
@@ -154,8 +156,28 @@ def _sample_table(fam: Any) -> Samples:
     sex = [str(value) for value in fam["gender"]]
     parents = zip(fam["father"], fam["mother"], strict=True)
     return Samples(
-        sample_ids=tuple(str(value) for value in fam["iid"]),
-        family_ids=tuple(str(value) for value in fam["fid"]),
+        sample_ids=tuple(_texts(fam, "iid")),
+        family_ids=tuple(_texts(fam, "fid")),
         sex=np.array([int(code) if code in ("1", "2") else 0 for code in sex], np.int8),
         is_founder=np.array([str(f) == "0" and str(m) == "0" for f, m in parents], bool),
     )
+
+
+def _texts(table: Any, column: str) -> list[str]:
+    """Read a column as text, if no id in it has become a missing value."""
+    values = list(table[column])
+    n_missing = sum(map(_is_missing, values))
+    if n_missing:
+        raise MalformedError(
+            explain(
+                f"column {column} of pandas-plink holds {n_missing:,} missing values",
+                expected="An id or allele; perhaps the text NA was taken for a missing value",
+                do="Use imgwas.open_genotypes, which keeps ids as they are",
+            )
+        )
+    return [str(value) for value in values]
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaN and pandas.NA, but not the text ``nan``."""
+    return not isinstance(value, str) and str(value) in ("None", "nan", "<NA>")

@@ -82,18 +82,18 @@ class MultiGenotypes(PackedGenotypes):
 
 
 def _check_same_people(first: PackedGenotypes, other: PackedGenotypes) -> None:
-    if (first.samples.sample_ids, first.samples.family_ids) == (
-        other.samples.sample_ids,
-        other.samples.family_ids,
-    ):
+    ours, theirs = first.samples, other.samples
+    a = list(zip(ours.family_ids, ours.sample_ids, strict=True))
+    b = list(zip(theirs.family_ids, theirs.sample_ids, strict=True))
+    if a == b:
         return
-    ids = list(zip(first.samples.sample_ids, other.samples.sample_ids, strict=False))
-    row = next((i for i, (a, b) in enumerate(ids) if a != b), min(len(first.samples), len(ids)))
-    shown = first_ids(list(ids[row])) if row < len(ids) else ""
+    pairs = enumerate(zip(a, b, strict=False))
+    row = next((i for i, (one, two) in pairs if one != two), min(len(a), len(b)))
+    shown = first_ids([" ".join(people[row]) for people in (a, b) if row < len(people)])
     raise InconsistentError(
         explain(
             f"{other} does not hold the same people in the same order as {first}",
-            where=f"they differ first in row {row + 1:,} of the .fam {shown}",
+            where=f"they differ first in row {row + 1:,} of the .fam ({shown})",
             expected="Files of one scan need the same .fam",
             do="Make the filesets again from one list of people (plink --keep --indiv-sort)",
         )

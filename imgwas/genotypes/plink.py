@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from imgwas.errors import (
-    InconsistentError,
-    MalformedError,
-    OpenError,
-    ReadError,
-    explain,
-)
+from imgwas.errors import InconsistentError, OpenError, ReadError, explain
 from imgwas.genotypes.alleles import alleles_to_swap, name_alleles, swap_homozygotes
-from imgwas.genotypes.text import read_columns, what_it_is
+from imgwas.genotypes.bed_checks import (
+    BedShape,
+    check_last_people,
+    check_padding,
+    check_size,
+    file_stat,
+    padding_error,
+)
+from imgwas.genotypes.text import read_columns
 from imgwas.genotypes.variant_table import samples_of, variants_of
 from imgwas.shapes import Float32, UInt8
 from imgwas.types import PackedGenotypes
@@ -27,8 +29,8 @@ from imgwas.types import PackedGenotypes
 logger = logging.getLogger(__name__)
 
 _BIM = ("chromosome", "variant_id", "centimorgan", "base_pair_location", "allele_1", "allele_2")
+_HEADER = 3
 _FAM = ("family_id", "sample_id", "father", "mother", "sex", "phenotype")
-_MAGIC, _SAMPLE_MAJOR = b"\x6c\x1b\x01", b"\x6c\x1b\x00"
 
 
 class PlinkGenotypes(PackedGenotypes):
@@ -47,6 +49,9 @@ class PlinkGenotypes(PackedGenotypes):
     allow_nonzero_padding : bool
         Accept set bits after the last person of a variant, which some writers leave there. They
         may also mean that the ``.fam`` has lost people.
+    allow_constant_sample : bool
+        Accept last people who have two copies of the first allele in every variant looked at. They
+        may be padding, counted by a ``.fam`` with too many lines.
 
     Raises
     ------
@@ -64,6 +69,7 @@ class PlinkGenotypes(PackedGenotypes):
         *,
         effect_allele: str | Path = "a1",
         allow_nonzero_padding: bool = False,
+        allow_constant_sample: bool = False,
     ) -> None:
         self.bed, self.bim, self.fam = bed, bim, fam
         self._arguments = {
@@ -79,13 +85,17 @@ class PlinkGenotypes(PackedGenotypes):
         variants = variants_of(bim_table, bim)
         self._swap = alleles_to_swap(variants, effect_allele)
         self.variants = name_alleles(variants, self._swap)
-        self._row_bytes = -(-len(self.samples) // 4)
         self._digests = {"bim": bim_digest, "fam": fam_digest}
-        self._stat = _stat(bed)
-        _check_bed(bed, self._stat["size"], bim_table.num_rows, len(self.samples), bim, fam)
+        self._shape = BedShape(bed, bim, fam, variants.num_rows, len(self.samples))
+        self._row_bytes = self._shape.row_bytes
+        self._stat = file_stat(bed)
+        check_size(self._shape, self._stat["size"])
+        if not allow_constant_sample:
+            check_last_people(self._shape, self._read_bytes)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.bed, self.bim, self.fam, self._arguments)
+        same = {**self._digests, "size": self._stat["size"]}
+        return _reopen, (self.bed, self.bim, self.fam, self._arguments, same)
 
     def __repr__(self) -> str:
         return f"PlinkGenotypes({self.n_variants:,} variants x {self.n_samples:,} samples)"
@@ -94,7 +104,7 @@ class PlinkGenotypes(PackedGenotypes):
         return isinstance(other, PlinkGenotypes) and self.fingerprint() == other.fingerprint()
 
     def __hash__(self) -> int:
-        return hash((self.bed, self._stat["size"], self._stat["mtime_ns"]))
+        return hash((self.bed.name, self._stat["size"], self._stat["mtime_ns"]))
 
     def read_packed(self, rows: np.ndarray) -> UInt8[np.ndarray, "variants bytes"]:
         """Read the two-bit codes of some variants, in increasing order of rows.
@@ -110,27 +120,36 @@ class PlinkGenotypes(PackedGenotypes):
         if len(rows):
             for start, stop in _runs(rows):
                 self._read_run(int(rows[start]), packed[start:stop])
-        self._check_padding(packed, rows)
+        dirty = check_padding(self._shape, packed)
+        if dirty.any() and not self._allow_padding:
+            raise padding_error(self._shape, int(dirty.sum()), len(rows))
         swap = self._swap[rows] if self._swap is not None else None
         if swap is not None and swap.any():
             packed[swap] = swap_homozygotes(packed[swap], self.n_samples)
         return packed
 
     def _read_run(self, first: int, into: np.ndarray) -> None:
-        view = into.reshape(-1).data
-        offset, done = 3 + first * self._row_bytes, 0
+        self._read_into(into.reshape(-1).data, _HEADER + first * self._row_bytes)
+
+    def _read_bytes(self, row: int, first: int, n_bytes: int) -> bytes:
+        """Raw bytes of one variant."""
+        content = bytearray(n_bytes)
+        self._read_into(memoryview(content), _HEADER + row * self._row_bytes + first)
+        return bytes(content)
+
+    def _read_into(self, view: memoryview, offset: int) -> None:
+        done = 0
         while done < len(view):
+            at = offset + done
             try:
-                n = os.preadv(self._open(), [view[done:]], offset + done)
+                n = os.preadv(self._open(), [view[done:]], at)
             except OSError as error:
                 raise ReadError(
-                    explain(f"reading {self.bed} at byte {offset + done:,} failed ({error})")
+                    explain(f"reading {self.bed} at byte {at:,} failed ({error.strerror})")
                 ) from error
             if n == 0:
                 raise ReadError(
-                    explain(
-                        f"{self.bed} ends at byte {offset + done:,}; it was cut short while in use"
-                    )
+                    explain(f"{self.bed} ends at byte {at:,}; it was cut short while in use")
                 )
             done += n
 
@@ -140,31 +159,15 @@ class PlinkGenotypes(PackedGenotypes):
                 try:
                     self._descriptor = os.open(self.bed, os.O_RDONLY)
                 except OSError as error:
-                    raise OpenError(explain(f"{self.bed} cannot be opened ({error})")) from error
+                    raise OpenError(
+                        explain(f"{self.bed} cannot be opened ({error.strerror})")
+                    ) from error
             return self._descriptor
 
     def __del__(self) -> None:
         descriptor = getattr(self, "_descriptor", None)
         if descriptor is not None:
             os.close(descriptor)
-
-    def _check_padding(self, packed: np.ndarray, rows: np.ndarray) -> None:
-        spare = -self.n_samples % 4
-        if not spare or not len(packed):
-            return
-        outside = np.uint8((0xFF << (2 * (4 - spare))) & 0xFF)
-        dirty = (packed[:, -1] & outside) != 0
-        packed[:, -1] &= ~outside
-        if not dirty.any() or self._allow_padding:
-            return
-        raise InconsistentError(
-            explain(
-                f"{self.fam.name} has {self.n_samples:,} people, but {int(dirty.sum()):,} of "
-                f"{len(rows):,} variants of {self.bed.name} hold data after the last of them",
-                expected=f"Those bits are zero unless the file encodes up to {spare} people more",
-                do="Find the .fam that was made with this .bed, or allow non-zero padding",
-            )
-        )
 
     def read_dosages(self, rows: np.ndarray) -> Float32[np.ndarray, "variants samples"]:
         """Copies of the effect allele; NaN is a missing call."""
@@ -190,7 +193,7 @@ class PlinkGenotypes(PackedGenotypes):
 
     def check_unchanged(self) -> None:
         """Refuse to go on when the ``.bed`` is no longer the file that was opened."""
-        now = _stat(self.bed)
+        now = file_stat(self.bed)
         if now != self._stat:
             raise InconsistentError(
                 explain(
@@ -201,8 +204,23 @@ class PlinkGenotypes(PackedGenotypes):
             )
 
 
-def _reopen(bed: Path, bim: Path, fam: Path, arguments: dict[str, Any]) -> PlinkGenotypes:
-    return PlinkGenotypes(bed, bim, fam, **arguments)
+def _reopen(
+    bed: Path, bim: Path, fam: Path, arguments: dict[str, Any], same: dict[str, Any]
+) -> PlinkGenotypes:
+    """Open the files in another process; they must be those that were opened in the first."""
+    opened = PlinkGenotypes(bed, bim, fam, allow_constant_sample=True, **arguments)
+    now = {**opened._digests, "size": opened._stat["size"]}
+    changed = [name for name in now if now[name] != same[name]]
+    if changed:
+        names = {"bim": bim, "fam": fam, "size": bed}
+        raise InconsistentError(
+            explain(
+                f"{', '.join(str(names[name]) for name in changed)} changed between two processes "
+                "of one run",
+                do="Restore the files, or start anew with --overwrite",
+            )
+        )
+    return opened
 
 
 def open_plink(path: Path, **options: Any) -> PlinkGenotypes:
@@ -214,7 +232,7 @@ def open_plink(path: Path, **options: Any) -> PlinkGenotypes:
         Path(bim) if bim else Path(f"{prefix}.bim"),
         Path(fam) if fam else Path(f"{prefix}.fam"),
     ]
-    absent = [file for file in files if not file.exists()]
+    absent = [file for file in files if not _exists(file)]
     if absent:
         raise OpenError(
             explain(
@@ -227,75 +245,14 @@ def open_plink(path: Path, **options: Any) -> PlinkGenotypes:
     return PlinkGenotypes(*files, **options)
 
 
-def _stat(path: Path) -> dict[str, int]:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise OpenError(explain(f"{path} cannot be opened ({error.strerror})")) from error
-    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-
-
 def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
     """Stretches of consecutive rows, as positions (start, stop)."""
     edges = (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
     return list(zip([0, *edges], [*edges, len(rows)], strict=True))
 
 
-def _check_bed(bed: Path, size: int, n_variants: int, n_samples: int, bim: Path, fam: Path) -> None:
-    with bed.open("rb") as stream:
-        head = stream.read(64)
-    _check_magic(bed, head)
-    row_bytes = -(-n_samples // 4)
-    expected = 3 + n_variants * row_bytes
-    if size == expected:
-        return
-    whole, extra = divmod(size - 3, row_bytes)
-    if size == len(_MAGIC):
-        raise MalformedError(
-            explain(f"{bed} holds a header and no variant", do="Copy or download it again")
-        )
-    if extra == 0:
-        raise InconsistentError(
-            explain(
-                f"{bim} has {n_variants:,} variants, but {bed} holds {whole:,} for the "
-                f"{n_samples:,} people of {fam.name}",
-                do="Use the .bim and .fam that were made with this .bed",
-            )
-        )
-    what = "is cut short" if size < expected else f"is {size - expected:,} bytes too long"
-    raise MalformedError(
-        explain(
-            f"{bed} {what}: it has {size:,} bytes",
-            expected=f"{n_variants:,} variants of {n_samples:,} people take {expected:,}",
-            where=f"the last complete variant is number {min(whole, n_variants):,}"
-            if size < expected
-            else f"{fam.name} may belong to another .bed",
-            do="Copy or download it again and compare checksums",
-        )
-    )
-
-
-def _check_magic(bed: Path, head: bytes) -> None:
-    if head[:3] == _MAGIC:
-        return
-    if not head:
-        raise MalformedError(explain(f"{bed} is empty", do="Copy or download it again"))
-    if head[:3] == _SAMPLE_MAJOR:
-        raise MalformedError(
-            explain(
-                f"{bed} is stored person by person (sample-major)",
-                expected="Variants must follow one another",
-                do=f"Convert it: plink --bfile {bed.with_suffix('').name} --make-bed --out fixed",
-            )
-        )
-    meaning = what_it_is(head)
-    if meaning:
-        raise MalformedError(explain(f"{bed} is {meaning}"))
-    shown = head[:3].hex(" ")
-    raise MalformedError(
-        explain(
-            f"{bed} begins with the bytes {shown}",
-            expected="A PLINK 1 .bed begins with 6c 1b 01",
-            do="Check that this is a .bed file made by PLINK 1.9 or later",
-        )
-    )
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise OpenError(explain(f"{path} cannot be opened ({error.strerror})")) from error

@@ -20,6 +20,10 @@ _FOREIGN = {
     b"version https://git-lfs": "a Git LFS pointer, not the data: run 'git lfs pull'",
     b"<!DOCTYPE": "an HTML page, probably a failed download: download it again",
     b"<html": "an HTML page, probably a failed download: download it again",
+    b"BZh": "a bzip2 file: unpack it first (bunzip2)",
+    b"\xfd7zXZ": "an xz file: unpack it first (unxz)",
+    b"\xff\xfe": "UTF-16 text: convert it (iconv -f utf-16 -t utf-8)",
+    b"\xfe\xff": "UTF-16 text: convert it (iconv -f utf-16 -t utf-8)",
 }
 
 
@@ -74,17 +78,17 @@ class _Watched(io.BufferedIOBase):
     def __init__(self, path: Path) -> None:
         self._stream = path.open("rb")
         self._sha = hashlib.sha256()
-        self._last = b"\n"
+        self.last = b"\n"
         self.is_regular = True
 
     def read(self, size: int | None = -1) -> bytes:
         """Pass on the next bytes."""
         chunk = self._stream.read(size)
         self._sha.update(chunk)
-        seen = self._last + chunk
+        seen = self.last + chunk
         irregular = (b"\r", b" ", b"\t\t", b"\n\n", b"\n\t", b"\t\n")
         self.is_regular = self.is_regular and not any(text in seen for text in irregular)
-        self._last = seen[-1:]
+        self.last = seen[-1:]
         return chunk
 
     def readable(self) -> bool:
@@ -109,7 +113,9 @@ def _read_regular(path: Path, names: tuple[str, ...]) -> tuple[pa.Table, str] | 
             watched.read()
     except (OSError, pa.ArrowInvalid, UnicodeDecodeError):
         return None
-    return (table, watched.digest()) if watched.is_regular and table.num_rows else None
+    # a tab before the end of the file would make an empty last field
+    good = watched.is_regular and watched.last != b"\t" and table.num_rows
+    return (table, watched.digest()) if good else None
 
 
 def _read_any(path: Path, names: tuple[str, ...]) -> tuple[pa.Table, str]:

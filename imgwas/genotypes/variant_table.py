@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,11 @@ _CHROMOSOMES = {str(i): str(i) for i in range(1, 23)} | {
     "XY": "XY", "25": "XY", "PAR": "XY", "PAR1": "XY", "PAR2": "XY",
 }  # fmt: skip
 
+#: Spellings of sex in column 5 of a ``.fam`` that PLINK 2 takes; anything else is unknown.
+_SEXES = {"1": 1, "M": 1, "m": 1, "2": 2, "F": 2, "f": 2}
+_MOST_DIGITS = 18
+_DIGITS = re.compile(rf"[0-9]{{1,{_MOST_DIGITS}}}")
+
 
 def samples_of(table: pa.Table) -> Samples:
     """People of a ``.fam``, who is a founder and of which sex."""
@@ -25,8 +31,8 @@ def samples_of(table: pa.Table) -> Samples:
     nobody = string_scalar("0")
     no_parents = pc.and_(pc.equal(table["father"], nobody), pc.equal(table["mother"], nobody))
     sex = np.zeros(len(ids), np.int8)
-    for code in ("1", "2"):
-        sex[to_numpy(pc.equal(table["sex"], string_scalar(code)))] = int(code)
+    for text, code in _SEXES.items():
+        sex[to_numpy(pc.equal(table["sex"], string_scalar(text)))] = code
     return Samples(
         sample_ids=tuple(ids),
         family_ids=tuple(table["family_id"].to_pylist()),
@@ -65,20 +71,21 @@ def chromosome_name(name: str) -> str:
 
 
 def _positions(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
-    try:
+    # Arrow also reads 0x1F, which no other program does
+    digits = pc.all(pc.ascii_is_decimal(column)).as_py()
+    if digits and pc.max(pc.binary_length(column)).as_py() <= _MOST_DIGITS:
         positions = column.cast(pa.int64())
-    except pa.ArrowInvalid:
-        positions = None
-    if positions is not None:
-        limits = to_numpy(positions)
-        if limits.min() >= 0 and limits.max() < 2**31:
+        if to_numpy(positions).max() < 2**31:
             return positions
-    for number, text in enumerate(column.to_pylist(), start=1):
-        if not text.isdigit() or int(text) >= 2**31:
-            raise MalformedError(
-                explain(
-                    f"{path}:{number} has the position {text!r}",
-                    expected="Positions are whole numbers from 0 to 2147483647",
-                )
-            )
-    raise MalformedError(explain(f"{path} holds positions that are not whole numbers"))
+    number, text = next(
+        (number, text)
+        for number, text in enumerate(column.to_pylist(), start=1)
+        if not _DIGITS.fullmatch(text) or int(text) >= 2**31
+    )
+    shown = text if len(text) <= 40 else f"{text[:40]}..."
+    raise MalformedError(
+        explain(
+            f"{path}:{number} has the position {shown!a}",
+            expected="Positions are whole numbers from 0 to 2147483647",
+        )
+    )
