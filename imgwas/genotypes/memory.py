@@ -134,8 +134,8 @@ def _check_chunks(array: Any, axis: int) -> None:
             explain(
                 f"this array has chunks of {bad[0]} samples, which pandas-plink decodes wrongly",
                 expected="Sample chunks must be multiples of 4",
-                do="Read it again with Chunk(nsamples=None), or use imgwas.open_genotypes; if you "
-                "chose people after reading, rechunk: array.chunk(sample=-1) or bed.rechunk((None, -1))",
+                do="Read it again with Chunk(nsamples=None), or use imgwas.open_genotypes. If you "
+                "only chose people after reading: array.chunk(sample=-1), bed.rechunk((None, -1))",
             )
         )
 
