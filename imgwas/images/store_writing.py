@@ -1,0 +1,324 @@
+"""Writing a store: one whole file per series first, one store of all of them at the end.
+
+A run that is killed leaves only whole series behind; the next run takes them as they are. The store
+itself appears when it is complete.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imgwas.errors import (
+    ImgwasError,
+    IncompleteError,
+    InconsistentError,
+    MalformedError,
+    MissingLibraryError,
+    WriteError,
+    explain,
+    redact,
+)
+from imgwas.files import publish, sync_folder, write_error
+from imgwas.images.checking import check_label
+from imgwas.images.listing import ImageFile, ImageList
+from imgwas.images.store import LAYOUT, Cine, iterate_keys, load_h5py, open_store, series_name
+
+if TYPE_CHECKING:
+    import h5py
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of a compressed piece: a few frames.
+_CHUNK = 1_000_000
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be stored, and why."""
+
+    sample_id: str
+    visit: str
+    view: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class StoreReport:
+    """What writing a store came to: counts of series, and failures."""
+
+    n_written: int
+    n_present: int
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One series to store: where it comes from, its key, and its file until the store is whole."""
+
+    file: ImageFile
+    view: str
+    key: str
+    part: Path
+
+
+def write_store(
+    path: str | Path,
+    images: ImageList,
+    read: Callable[[ImageFile, str], Cine],
+    *,
+    views: Sequence[str] = ("4Ch",),
+    field: str = "20208",
+    settings: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    progress: Callable[[int], object] | None = None,
+) -> StoreReport:
+    """Read series one after another and store them; the same call continues a killed one.
+
+    Parameters
+    ----------
+    path : path
+        The store; its folder must exist. Until it is complete, series lie in ``path.parts``.
+        Series that an existing store holds stay, and are not read again.
+    images : ImageList
+        Where the series are.
+    read : callable
+        (ImageFile, view) -> series, for example :func:`imgwas.images.dicom.read_dicom_cine`.
+    views : sequence of str, default ("4Ch",)
+        Views to store of each image.
+    field : str, default "20208"
+        Second part of the keys.
+    settings : mapping, optional
+        How ``read`` reads, recorded in the store: one store is read in one way.
+    workers : int, default 1
+        Processes; ``read`` is sent to them.
+    progress : callable, optional
+        Called with 1 after each series.
+
+    Returns
+    -------
+    StoreReport
+        Series that could not be read are listed there and in ``path.failures.tsv``, and do not
+        stop the others.
+
+    Raises
+    ------
+    MissingLibraryError
+        If h5py, or a library that ``read`` needs, is not installed.
+    InconsistentError
+        If an existing store was written with other settings.
+    WriteError
+        If the disk is full; what is finished is safe.
+    IncompleteError
+        If a worker process died; the same call goes on.
+    """
+    path = Path(path).expanduser()
+    load_h5py()
+    wanted = json.dumps(dict(settings or {}), sort_keys=True)
+    parts = _parts_of(path)
+    known = _keys_there(path, wanted)
+    jobs = list(_jobs(images, views, field, parts, wanted))
+    todo = [job for job in jobs if job.key not in known and not job.part.exists()]
+    failures = []
+    for failure in _run(todo, partial(_store_one, read), workers):
+        if failure:
+            failures.append(failure)
+        if progress:
+            progress(1)
+    _merge(path, jobs, wanted)
+    _list_failures(path.with_name(path.name + ".failures.tsv"), failures)
+    return StoreReport(len(todo) - len(failures), len(jobs) - len(todo), tuple(failures))
+
+
+def _parts_of(path: Path) -> Path:
+    parts = path.with_name(path.name + ".parts")
+    try:
+        parts.mkdir(exist_ok=True)
+    except OSError as error:
+        raise write_error(parts, error) from error
+    return parts
+
+
+def _keys_there(path: Path, settings: str) -> set[str]:
+    """Keys of an existing store, which must have been written in the same way."""
+    if not path.exists():
+        return set()
+    with open_store(path) as store:
+        recorded = str(store.attrs.get("settings", ""))
+        if recorded != settings:
+            raise InconsistentError(
+                explain(
+                    f"{path} was written with the settings {recorded or 'of another program'}",
+                    expected=f"The same as now, {settings}",
+                    do="Give another --out",
+                )
+            )
+        return set(iterate_keys(store, path))
+
+
+def _jobs(
+    images: ImageList, views: Sequence[str], field: str, parts: Path, settings: str
+) -> Iterator[_Job]:
+    for file in images:
+        instance = file.visit or "0"
+        for view in views:
+            words = (file.sample_id, field, instance, series_name(view))
+            key = "/".join(_check_word(word) for word in words)
+            digest = hashlib.sha256(f"{key}\n{settings}".encode()).hexdigest()
+            yield _Job(file, view, key, parts / f"{digest[:32]}.h5")
+
+
+def _check_word(word: str) -> str:
+    """Refuse an id that would not be one level of a key."""
+    if not word or "/" in word or word in (".", ".."):
+        raise MalformedError(
+            explain(
+                f"the id {redact(word)!r} cannot be a key of a store",
+                expected="Ids without '/', not '.' or '..'",
+                do="Use a bridge table to other ids",
+            )
+        )
+    return check_label(word, "id", "the list of images")
+
+
+def _run(
+    jobs: Sequence[_Job], work: Callable[[_Job], Failure | None], workers: int
+) -> Iterator[Failure | None]:
+    if workers <= 1 or len(jobs) <= 1:
+        yield from map(work, jobs)
+        return
+    from multiprocessing import get_context
+
+    try:
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            yield from pool.map(work, jobs, chunksize=2)
+    except BrokenProcessPool as error:
+        raise IncompleteError(
+            explain(
+                "a worker process died, perhaps for lack of memory",
+                do="Run the same command again with fewer --workers; what is stored stays",
+            )
+        ) from error
+
+
+def _store_one(read: Callable[[ImageFile, str], Cine], job: _Job) -> Failure | None:
+    try:
+        cine = read(job.file, job.view)
+        _check_cine(cine)
+    except (MissingLibraryError, WriteError):
+        raise
+    except ImgwasError as error:
+        return Failure(job.file.sample_id, job.file.visit, job.view, str(error))
+    with _published(job.part) as store:
+        _write_series(store, job.key, cine)
+    return None
+
+
+def _check_cine(cine: Cine) -> None:
+    values = cine.values
+    if values.ndim != 4 or 0 in values.shape or values.dtype.kind not in "iuf":
+        raise MalformedError(
+            explain(
+                f"the series has shape {values.shape} and type {values.dtype}",
+                expected="Real numbers (x, y, slices, frames)",
+            )
+        )
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise MalformedError(explain("the series holds values that are not finite"))
+
+
+def _write_series(store: h5py.File, key: str, cine: Cine) -> None:
+    """Write one series and what may be known of it: no name, no date, no private tag."""
+    values = cine.values.astype(np.float32) if cine.values.dtype.kind == "f" else cine.values
+    block = np.ascontiguousarray(np.transpose(values, (3, 2, 0, 1))[np.newaxis])
+    _, frames, _, x, y = block.shape
+    piece = min(frames, max(1, _CHUNK // (x * y * block.dtype.itemsize)))
+    dataset = store.create_dataset(
+        key,
+        data=block,
+        chunks=(1, piece, 1, x, y),
+        compression="gzip",
+        compression_opts=1,
+        shuffle=True,
+        fletcher32=True,
+    )
+    described = f"{block.shape} {block.dtype.str}".encode()
+    dataset.attrs["min"] = float(block.min())
+    dataset.attrs["max"] = float(block.max())
+    dataset.attrs["view"] = cine.view
+    dataset.attrs["series_id"] = cine.series
+    dataset.attrs["spacing"] = np.array(cine.spacing)
+    dataset.attrs["frame_times"] = np.array(cine.frame_times)
+    dataset.attrs["sha256"] = hashlib.sha256(described + block.tobytes()).hexdigest()
+
+
+@contextmanager
+def _published(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file that takes its name when it is whole and on disk."""
+    h5py = load_h5py()
+    temporary = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex}.tmp")
+    try:
+        with h5py.File(temporary, "w") as store:
+            yield store
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not isinstance(error, ImgwasError):
+            raise write_error(path, error) from error
+        raise
+
+
+def _merge(path: Path, jobs: Sequence[_Job], settings: str) -> None:
+    """Put the parts and an existing store together; pieces are copied as they are."""
+    finished = [job for job in jobs if job.part.exists()]
+    parts = path.with_name(path.name + ".parts")
+    if finished:
+        with _published(path) as store:
+            store.attrs.update({**LAYOUT, "settings": settings})
+            if path.exists():
+                with open_store(path) as old:
+                    for subject in old:
+                        old.copy(subject, store)
+            for job in finished:
+                with open_store(job.part) as part:
+                    folder, _, _ = job.key.rpartition("/")
+                    part.copy(job.key, store.require_group(folder))
+    shutil.rmtree(parts, ignore_errors=True)
+
+
+def _list_failures(path: Path, failures: Sequence[Failure]) -> None:
+    """Write who failed and why for the owner of the data; the log gets counts."""
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    with publish(path, "w") as stream:
+        table = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        table.writerow(["IID", "visit", "view", "reason"])
+        table.writerows([f.sample_id, f.visit, f.view, f.reason] for f in failures)
+    counts: dict[str, int] = {}
+    for failure in failures:
+        counts[failure.reason] = counts.get(failure.reason, 0) + 1
+    for reason, n in sorted(counts.items(), key=lambda item: -item[1])[:10]:
+        logger.warning("%s series not stored: %s", f"{n:,}", reason)
