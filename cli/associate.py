@@ -369,12 +369,12 @@ def _select(genotypes: PackedGenotypes, given: dict[str, Any]) -> Selection:
 @contextlib.contextmanager
 def _client(given: dict[str, Any]) -> Iterator[Client | None]:
     if given["workers"]:
-        from imgwas.association import local_cluster
+        from imgwas.cluster import local_cluster
 
         with local_cluster(given["workers"]) as client:
             yield client
     elif given["scheduler"]:
-        from imgwas.association.engines import join_cluster
+        from imgwas.cluster import join_cluster
 
         with join_cluster(given["scheduler"]) as client:
             yield client

@@ -25,7 +25,7 @@ _PUBLIC = {
     "export": "imgwas.sumstats",
     "from_pandas_plink": "imgwas.genotypes",
     "latents_from_frame": "imgwas.tables",
-    "local_cluster": "imgwas.association",
+    "local_cluster": "imgwas.cluster",
     "neg_log10_p_value": "imgwas.sumstats",
     "open_genotypes": "imgwas.genotypes",
     "open_sumstats": "imgwas.sumstats",

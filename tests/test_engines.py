@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import imgwas
-from imgwas.association import local_cluster
+from imgwas.cluster import local_cluster
 from tests.cli_cohort import imgwas as command_line
 
 SCAN = {"part_size": 200}
@@ -176,7 +176,7 @@ def _about_me() -> dict[str, int]:
 
 
 def test_no_scheduler_there(tmp_path, cohort, monkeypatch):
-    monkeypatch.setattr("imgwas.association.engines.CONNECT_WITHIN", "1s")
+    monkeypatch.setattr("imgwas.cluster.CONNECT_WITHIN", "1s")
     done = command_line(
         *("associate", "--bfile", cohort.bfile, "--latents", cohort.latents),
         *("--scheduler", "tcp://127.0.0.1:9", "--out", "out"),

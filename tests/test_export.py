@@ -23,8 +23,8 @@ from imgwas.errors import (
     UsageError,
     WriteError,
 )
+from imgwas.filenames import file_names
 from imgwas.sumstats import bgzf, export, open_sumstats
-from imgwas.sumstats.filenames import file_names
 from imgwas.sumstats.order import ChromosomeRanks, in_order, survey
 from tests.store_fixture import random_fixture, write
 

@@ -21,6 +21,7 @@ import pytest
 import imgwas
 from imgwas.association import folder as run_folder
 from imgwas.errors import ImgwasError, InconsistentError, WriteError
+from imgwas.locks import locked
 from tests.cli_cohort import imgwas as command_line
 
 COMMAND = [
@@ -259,7 +260,7 @@ def test_a_genotype_file_changed_under_a_run_is_refused(home, tmp_path):
 
 
 def test_two_runs_may_not_share_a_folder(home, tmp_path):
-    with run_folder.locked(tmp_path):
+    with locked(tmp_path):
         done = command_line(*COMMAND, "--out", tmp_path, folder=home)
         assert done.code == 7
         assert f"is in use by process {os.getpid()}" in done.text

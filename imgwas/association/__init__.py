@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from imgwas.association.design import Design, build_design
-from imgwas.association.engines import local_cluster
 from imgwas.association.scan import Interrupted, associate
 from imgwas.association.selection import Selection, select
 
@@ -19,7 +18,6 @@ __all__ = [
     "associate",
     "build_design",
     "check_scan",
-    "local_cluster",
     "select",
 ]
 

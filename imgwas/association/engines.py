@@ -5,7 +5,6 @@ Every engine runs the same functions on the same parts, so the numbers cannot de
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import threading
@@ -19,11 +18,11 @@ from threadpoolctl import threadpool_limits
 from imgwas.association.blocks import Workspace
 from imgwas.association.parts import PartBuilder, scan_rows
 from imgwas.association.task import ScanTask, load_task, save_task
-from imgwas.errors import ImgwasError, IncompleteError, MissingLibraryError, explain
+from imgwas.errors import ImgwasError, IncompleteError, explain
 from imgwas.types import PackedGenotypes
 
 if TYPE_CHECKING:
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +30,6 @@ Receipt = dict[str, Any]
 _thread = threading.local()
 #: Blocks that a thread computes before it reports: fewer reports, less waiting for one another.
 BLOCKS_PER_JOB = 4
-#: How long a scheduler may take to answer.
-CONNECT_WITHIN = "20s"
 
 
 def run_on_threads(
@@ -223,47 +220,3 @@ def run_part(
         for index, rows in enumerate(builder.block_rows):
             builder.add(index, scan_rows(task, rows, _workspace(task)))
     return builder.publish(digest)
-
-
-@contextlib.contextmanager
-def local_cluster(workers: int, *, memory_limit: str | None = None) -> Iterator[Client]:
-    """Start worker processes that listen on the loopback interface only."""
-    from distributed import Client, LocalCluster
-
-    try:
-        cluster: LocalCluster = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            memory_limit=memory_limit or "auto",
-            silence_logs=logging.ERROR,
-        )
-    except (OSError, RuntimeError) as error:
-        raise MissingLibraryError(
-            explain(f"{workers} worker processes could not start ({error})")
-        ) from error
-    with cluster, Client(cluster) as client:
-        yield client
-
-
-@contextlib.contextmanager
-def join_cluster(address: str) -> Iterator[Client]:
-    """Connect to a running scheduler; warn when the connection is neither local nor encrypted."""
-    from distributed import Client
-
-    if address.startswith("tcp://") and "127.0.0.1" not in address and "localhost" not in address:
-        logger.warning("%s is not encrypted: anyone who reaches it can run code there", address)
-    try:
-        client = Client(address, timeout=CONNECT_WITHIN)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise MissingLibraryError(
-            explain(
-                f"no dask scheduler answers at {address} ({type(error).__name__})",
-                do="Start one with 'dask scheduler', or use --workers N",
-            )
-        ) from error
-    with client:
-        yield client

@@ -30,6 +30,7 @@ from imgwas.association.task import ScanSettings, ScanTask, make_task
 from imgwas.checks import check_option, check_range
 from imgwas.errors import DegenerateError, IncompleteError, explain
 from imgwas.genotypes.filters import VariantFilters
+from imgwas.locks import locked
 from imgwas.sumstats import SumStats, open_sumstats
 from imgwas.types import Covariates, Genotypes, Latents, PackedGenotypes
 
@@ -169,7 +170,7 @@ def associate(
         logger.info("samples  %s", line)
     out = Path(out)
     folder.create(out)
-    with folder.locked(out, break_lock=break_lock):
+    with locked(out, break_lock=break_lock):
         task = make_task(genotypes, design, chosen.rows, settings, out)
         identity = _identity(task, design)
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from imgwas.errors import InconsistentError, UsageError, explain
+from imgwas.filenames import file_names
 from imgwas.files import publish, publish_json, read_json, write_error
 from imgwas.sumstats import bgzf
 from imgwas.sumstats.effects import VARIANT_COLUMNS
-from imgwas.sumstats.filenames import file_names
 from imgwas.sumstats.formats import Format, choose_format
 from imgwas.sumstats.order import ChromosomeRanks, Survey, in_order, survey
 from imgwas.sumstats.render import Piece, Render

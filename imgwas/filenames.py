@@ -1,4 +1,4 @@
-"""File names for latents, whatever characters their names hold."""
+"""File names for latents and people, whatever characters their names hold."""
 
 from __future__ import annotations
 

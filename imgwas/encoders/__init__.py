@@ -1,0 +1,1 @@
+"""Encoders: images to latents and back."""

@@ -1,0 +1,1 @@
+"""Finding, checking, preparing and reading volumes."""
