@@ -1,4 +1,4 @@
-"""What is done to latents between an encoder and a scan."""
+"""Latents that are constant, repeated, saturated, coarse or ruled by one person."""
 
 from __future__ import annotations
 
@@ -7,52 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imgwas.checks import check_finite, check_range
-from imgwas.shapes import Float, Float64
+from imgwas.shapes import Float
 from imgwas.types import Latents
-
-
-def rank_normalize(
-    values: Float[np.ndarray, "samples latents"], *, offset: float = 0.375
-) -> Float64[np.ndarray, "samples latents"]:
-    """Replace each column by its rank-based inverse normal transform.
-
-    ``z_i = Phi^-1((rank_i - c) / (n - 2c + 1))`` with Blom's c = 3/8; ties share their mean rank
-    and NaN stays NaN.
-
-    Parameters
-    ----------
-    values : (samples, latents) float array
-        NaN is missing.
-    offset : float, default 0.375
-        c of the formula, from 0 to below 1.
-
-    Returns
-    -------
-    (samples, latents) float array
-        Standard normal scores; 0 for a single value, NaN for a column without values.
-
-    Raises
-    ------
-    DegenerateError
-        If a value is infinite.
-    UsageError
-        If the offset would send the first or last rank to infinity.
-
-    References
-    ----------
-    .. [1] Blom (1958), Statistical Estimates and Transformed Beta-Variables.
-    """
-    from scipy.special import ndtri
-    from scipy.stats import rankdata
-
-    check_range("offset", offset, low=0, high=0.999)
-    check_finite("the latents", values)
-    if not len(values):
-        return np.empty(values.shape)
-    ranks = rankdata(values, axis=0, nan_policy="omit")
-    n = np.isfinite(values).sum(axis=0)
-    return np.asarray(ndtri((ranks - offset) / (n - 2 * offset + 1)), np.float64)
 
 
 @dataclass(frozen=True)

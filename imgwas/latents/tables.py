@@ -1,0 +1,120 @@
+"""Latents written as Parquet or TSV, with what was done to them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from imgwas.arrow import from_numpy, from_strings
+from imgwas.errors import UsageError, explain
+from imgwas.files import publish, publish_bytes, sha256_of
+from imgwas.types import Latents
+
+#: Key of the Parquet footer under which the history stands as JSON.
+FOOTER = b"imgwas"
+_SUFFIXES = (".parquet", ".tsv")
+
+
+def write_latents(
+    latents: Latents,
+    path: str | Path,
+    *,
+    history: Mapping[str, Any] | None = None,
+    id_columns: tuple[str, str] = ("FID", "IID"),
+) -> str:
+    """Write latents as a table that ``read_latents`` and ``imgwas associate`` take unchanged.
+
+    Ids stay text. A Parquet file carries ``history`` in its footer and checksums in its pages;
+    either kind appears under its name only when it is whole.
+
+    Parameters
+    ----------
+    latents : Latents
+        Missing values are null in Parquet and NA in TSV.
+    path : path
+        Ends in .parquet or .tsv.
+    history : mapping, optional
+        What was done, as JSON values.
+    id_columns : pair of str
+        Names of the columns of family ids (where there are any) and sample ids.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file.
+
+    Raises
+    ------
+    UsageError
+        If the suffix is another.
+    WriteError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    kind = check_table_name(path)
+    columns: dict[str, pa.Array] = {}
+    if latents.family_ids is not None:
+        columns[id_columns[0]] = from_strings(latents.family_ids)
+    columns[id_columns[1]] = from_strings(latents.sample_ids)
+    if kind == ".tsv":
+        return _write_tsv(latents, columns, path)
+    for name, column in zip(latents.names, latents.values.T, strict=True):
+        columns[name] = _with_nulls(column)
+    footer = json.dumps(dict(history or {}), sort_keys=True, allow_nan=False)
+    table = pa.table(columns).replace_schema_metadata({FOOTER: footer.encode()})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return publish_bytes(path, sink.getvalue())
+
+
+def check_table_name(path: Path) -> str:
+    """Suffix of a table to write; refuse one that names no format."""
+    kind = path.suffix.lower()
+    if kind not in _SUFFIXES:
+        raise UsageError(
+            explain(f"the table {path.name!r} has the suffix {path.suffix!r}",
+                    expected=f"One of {', '.join(_SUFFIXES)}")
+        )  # fmt: skip
+    return kind
+
+
+def read_history(path: str | Path) -> dict[str, Any]:
+    """Read what the footer of a Parquet file says was done; empty for other files."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (pa.ArrowException, OSError):
+        return {}
+    try:
+        history = json.loads(metadata.get(FOOTER, b"{}"))
+    except ValueError:
+        return {}
+    return history if isinstance(history, dict) else {}
+
+
+def _with_nulls(column: np.ndarray) -> pa.Array:
+    missing = np.isnan(column)
+    values = from_numpy(column)
+    if not missing.any():
+        return values
+    bits = np.packbits(~missing, bitorder="little")
+    return pa.Array.from_buffers(
+        values.type, len(column), [pa.py_buffer(bits.tobytes()), values.buffers()[1]]
+    )
+
+
+def _write_tsv(latents: Latents, ids: Mapping[str, pa.Array], path: Path) -> str:
+    """Seventeen digits: reading gives the same numbers back."""
+    with publish(path, "w") as stream:
+        stream.write("\t".join([*ids, *latents.names]) + "\n")
+        keys = [column.to_pylist() for column in ids.values()]
+        for row, values in enumerate(latents.values.tolist()):
+            cells = ["NA" if math.isnan(value) else repr(value) for value in values]
+            stream.write("\t".join([*(key[row] for key in keys), *cells]) + "\n")
+    return sha256_of(path)
