@@ -110,13 +110,20 @@ def check_files(
         raise OpenError(_absent(images, absent, found, places))
     for row in absent[:MOST_NAMED]:
         logger.warning("left out: %s", _place(images, row, places))
-    kept = [i for i in range(len(images)) if i not in set(absent)]
+    gone = set(absent)
+    kept = [i for i in range(len(images)) if i not in gone]
     _check_shared(images, kept, found, places)
     return images.without(absent, "the file is missing")
 
 
 def _paths(files: Iterable[ImageFile]) -> list[Path]:
-    every = (p for f in files for p in (f.path, f.mask, f.matrix) if p is not None)
+    """Files of the disk; masks and matrices of members are members themselves."""
+    every = (
+        path
+        for file in files
+        for path in ((file.path,) if file.member else (file.path, file.mask, file.matrix))
+        if path is not None
+    )
     return list(dict.fromkeys(every))
 
 
@@ -149,7 +156,7 @@ def _absent(
             ("mask", [files[i].mask for i in rows]),
             ("matrix", [files[i].matrix for i in rows]),
         )
-        if any(path is not None and not found[path] for path in paths)
+        if any(path is not None and not found.get(path, True) for path in paths)
     ]
     more = f" and {len(rows) - MOST_NAMED:,} more" if len(rows) > MOST_NAMED else ""
     return explain(

@@ -25,11 +25,10 @@ class ImageFile:
     visit : str
         Imaging visit: instance 2 or 3 of UK Biobank, session label of BIDS; empty for one visit.
     mask : Path, optional
-        Mask of the same grid: brain or heart.
+        Mask of the same grid: brain or heart. Where the image is a member of a zip, the name of
+        the mask in that zip.
     matrix : Path, optional
-        FLIRT matrix from this image to the template.
-    mask_member, matrix_member : str
-        Name inside the zip where ``mask`` or ``matrix`` is one; empty for a plain file.
+        FLIRT matrix from this image to the template; a name in the zip like ``mask``.
     """
 
     sample_id: str
@@ -38,27 +37,11 @@ class ImageFile:
     visit: str = ""
     mask: Path | None = None
     matrix: Path | None = None
-    mask_member: str = ""
-    matrix_member: str = ""
 
     @property
     def name(self) -> str:
         """File name for messages: ``archive.zip:T1/T1_brain.nii.gz``."""
         return f"{self.path.name}:{self.member}" if self.member else self.path.name
-
-    @property
-    def mask_file(self) -> ImageFile | None:
-        """The mask as something to read, member and all; None without one."""
-        if self.mask is None:
-            return None
-        return ImageFile(self.sample_id, self.mask, self.mask_member, self.visit)
-
-    @property
-    def matrix_file(self) -> ImageFile | None:
-        """The matrix as something to read, member and all; None without one."""
-        if self.matrix is None:
-            return None
-        return ImageFile(self.sample_id, self.matrix, self.matrix_member, self.visit)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from imgwas.checks import check_option, did_you_mean
 from imgwas.errors import UsageError, explain, redact
+from imgwas.images.checking import check_label
 from imgwas.images.folders import check_folder
 from imgwas.images.listing import ImageList
 from imgwas.tables.recognise import explained, head_of
@@ -69,6 +70,8 @@ def find_images(source: str | Path, *, kind: str | None = None, **choices: Any) 
     finder = _finder(kind)
     _check_choices(finder, kind, given)
     images = finder(source, **given)
+    for file in images:
+        check_label(file.name, "name", "a file")
     logger.info("found %s images of %s people (%s)", f"{len(images):,}",
                 f"{len(set(images.sample_ids)):,}", kind)  # fmt: skip
     for note in images.dropped:

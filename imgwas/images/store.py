@@ -322,7 +322,9 @@ class StoreImages(Images):
         values = cine.values if len(self.grid) == 4 else cine.values[..., 0]
         if values.shape != self.grid:
             raise MalformedError(
-                explain(f"{_masked(file)} has grid {values.shape}", expected=f"{self.grid}")
+                explain(
+                    f"{_masked(file)} has grid {values.shape}", expected=f"{self.grid} as before"
+                )
             )
         return np.ascontiguousarray(values, np.float32)
 

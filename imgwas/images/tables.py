@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from imgwas.checks import did_you_mean
 from imgwas.errors import MalformedError, UsageError, explain, redact
-from imgwas.files import publish
 from imgwas.images.checking import check_files, check_formats, check_label, ending
 from imgwas.images.listing import Dropped, ImageFile, ImageList
 from imgwas.tables.columns import MISSING, find_ids, is_id_name
 from imgwas.tables.recognise import hidden_in
 from imgwas.tables.source import read_table
 
-#: Columns of the table that :func:`write_image_list` writes, in order.
-COLUMNS = ("IID", "path", "member", "visit", "mask", "mask_member", "matrix", "matrix_member")
 _IMAGE_NAMES = ("path", "image", "file", "filename", "nifti")
 _ENDINGS = (".nii", ".nii.gz", ".npy", ".npz", ".zip", ".h5", ".hdf5", ".mgz", ".img", ".dcm")
 _MISSING = frozenset(MISSING.to_pylist())
@@ -38,8 +33,8 @@ def images_from_table(
     """Read a table with one row per image: Parquet, CSV, TSV.
 
     Ids stay the text they are. Paths are relative to the table. Columns called ``visit``,
-    ``mask``, ``matrix``, ``member``, ``mask_member`` and ``matrix_member`` are used without being
-    named.
+    ``mask``, ``matrix`` and ``member`` are used without being named; masks and matrices of members
+    are members of the same zip.
 
     Parameters
     ----------
@@ -76,7 +71,7 @@ def images_from_table(
     column = image or _image_column(table, path)
     paths = _column(table, column, path, required=True)
     chosen = {"visit": visit_column, "mask": mask_column, "matrix": matrix_column}
-    chosen |= {"member": member_column, "mask_member": None, "matrix_member": None}
+    chosen |= {"member": member_column}
     extra = {
         name: _column(table, given or name, path, required=given is not None)
         for name, given in chosen.items()
@@ -109,7 +104,7 @@ def _image_column(table: pa.Table, path: Path) -> str:
     usual = [names[name] for name in _IMAGE_NAMES if name in names]
     if usual:
         return usual[0]
-    spare = {"mask", "matrix", "member", "visit", "mask_member", "matrix_member"}
+    spare = {"mask", "matrix", "member", "visit"}
     likely: list[str] = [
         name
         for name in table.column_names
@@ -166,16 +161,22 @@ def _file(sample_id: str, image: str, extra: dict[str, str], folder: Path, row: 
     where = f"row {row}"
     for value in (image, extra["mask"], extra["matrix"]):
         _check_path(value, where)
+    member = extra["member"]
     return ImageFile(
         check_label(sample_id, "id", where),
         folder / Path(image).expanduser(),
-        member=extra["member"],
+        member=member,
         visit=check_label(extra["visit"], "visit", where),
-        mask=folder / Path(extra["mask"]).expanduser() if extra["mask"] else None,
-        matrix=folder / Path(extra["matrix"]).expanduser() if extra["matrix"] else None,
-        mask_member=extra["mask_member"],
-        matrix_member=extra["matrix_member"],
+        mask=_beside(extra["mask"], folder, member),
+        matrix=_beside(extra["matrix"], folder, member),
     )
+
+
+def _beside(value: str, folder: Path, member: str) -> Path | None:
+    """Path of a file beside the table; the name as it is where it is a member of a zip."""
+    if not value:
+        return None
+    return Path(value) if member else folder / Path(value).expanduser()
 
 
 def _check_path(value: str, where: str) -> None:
@@ -189,78 +190,3 @@ def _check_path(value: str, where: str) -> None:
         )
     if hidden_in(value):
         raise MalformedError(explain(f"{where} holds {hidden_in(value)} in a path"))
-
-
-def read_image_list(path: str | Path, *, missing: str = "error") -> ImageList:
-    """Read a table that :func:`write_image_list` wrote; the files must be there.
-
-    Parameters
-    ----------
-    path : path
-        The table; its paths are relative to it.
-    missing : {"error", "drop"}
-        What happens to rows whose files are absent.
-
-    Returns
-    -------
-    ImageList
-        The images that were written, in that order.
-    """
-    return images_from_table(path, image="path", id_column="IID", missing=missing)
-
-
-def write_image_list(path: str | Path, images: ImageList) -> None:
-    """Write a list of images as tab-separated text that :func:`read_image_list` reads back.
-
-    Paths below the folder of the table are written relative to it, so that the folder can move;
-    others are absolute.
-
-    Parameters
-    ----------
-    path : path
-        The table; its folder must exist.
-    images : ImageList
-        What to write; what was dropped is not part of the table.
-
-    Raises
-    ------
-    MalformedError
-        If an id or path holds a tab, a line end or anything that could not be read back.
-    """
-    path = Path(path).expanduser()
-    folder = Path(os.path.abspath(path.parent))  # noqa: PTH100 - links stay links
-    lines = ["\t".join(COLUMNS)]
-    lines += ["\t".join(_fields(file, folder)) for file in images]
-    with publish(path, "w") as stream:
-        stream.write("\n".join(lines) + "\n")
-
-
-def _fields(file: ImageFile, folder: Path) -> Sequence[str]:
-    fields = (
-        file.sample_id,
-        _written(file.path, folder),
-        file.member,
-        file.visit,
-        _written(file.mask, folder),
-        file.mask_member,
-        _written(file.matrix, folder),
-        file.matrix_member,
-    )
-    for name, value in zip(COLUMNS, fields, strict=True):
-        check_label(value, name, redact(file.sample_id))
-        if value != value.strip() or (name != "IID" and value in _MISSING and value):
-            raise MalformedError(
-                explain(
-                    f"the {name} of {redact(file.sample_id)} cannot stand in a table",
-                    expected="A name without blanks at its ends that does not mean 'missing'",
-                    do="Rename the file",
-                )
-            )
-    return fields
-
-
-def _written(path: Path | None, folder: Path) -> str:
-    if path is None:
-        return ""
-    full = Path(os.path.abspath(path))  # noqa: PTH100 - links stay links
-    return str(full.relative_to(folder) if full.is_relative_to(folder) else full)

@@ -65,7 +65,8 @@ def images_from_ukb(
     """Find NIfTI members of bulk zips; nothing is unpacked.
 
     Members are found by name in whatever folder of the zip they lie, except folders called
-    ``unusable`` or ``incompatible``. The visit of an image is its instance.
+    ``unusable`` or ``incompatible``. The visit of an image is its instance; mask and matrix are
+    names in the same zip.
 
     Parameters
     ----------
@@ -204,10 +205,8 @@ def _look(item: BulkZip, wanted: Members, required: frozenset[str]) -> ImageFile
         item.path,
         member=found[wanted.image],
         visit=item.instance,
-        mask=item.path if mask else None,
-        matrix=item.path if matrix else None,
-        mask_member=mask,
-        matrix_member=matrix,
+        mask=Path(mask) if mask else None,
+        matrix=Path(matrix) if matrix else None,
     )
 
 
