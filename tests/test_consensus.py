@@ -259,7 +259,7 @@ def test_planted_factors_are_recovered(seeds):
     found = share_components(tables, n_components=8)
     r = canonical_correlations(found.scores.values[:, :5], factors)
     assert r.min() > 0.99
-    assert found.agreement[4] > 0.9
+    assert found.agreement[4] > 0.98
     assert found.agreement[5] < 1 / seeds + 0.1
 
 
@@ -434,11 +434,13 @@ def test_the_report_of_planted_seeds(caplog):
 def test_explained_is_the_r2_of_all_on_those_reproduced():
     import statsmodels.api as sm
 
-    _, mixed = planted(n=200, shared=2, private=2, noise=0.5)
+    factors, mixed = planted(n=200, shared=2, private=2, noise=0.5)
+    for name, values in mixed.items():
+        mixed[name] = np.column_stack([values, factors + 0.5 * RNG.standard_normal((200, 2))])
     report = compare_seeds({n: seed_table(v) for n, v in mixed.items()}, threshold=0.75)
     everything = np.column_stack(list(mixed.values()))
     kept = everything[:, report.matches["is_reproduced"].to_numpy()]
-    assert 0 < kept.shape[1] < 12
+    assert 0 < kept.shape[1] < 18
     r2 = [sm.OLS(y, sm.add_constant(kept)).fit().rsquared for y in everything.T]
     assert report.explained == pytest.approx(np.mean(r2))
 
