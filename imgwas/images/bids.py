@@ -13,8 +13,8 @@ from pathlib import Path
 from imgwas.checks import check_option
 from imgwas.errors import InconsistentError, UsageError, explain, first_ids
 from imgwas.images.checking import check_files, check_label
+from imgwas.images.folders import list_folder
 from imgwas.images.listing import Dropped, ImageFile, ImageList
-from imgwas.tables.recognise import explained
 from imgwas.tables.source import read_table
 
 logger = logging.getLogger(__name__)
@@ -150,11 +150,10 @@ def images_from_bids(
 
 def _scan(folder: Path, datatype: str) -> Iterator[_Hit]:
     """Walk ``sub-*/[ses-*/]datatype`` with one listing of each folder."""
-    with explained(folder):
-        people = [e.path for e in os.scandir(folder) if _is_part(e, "sub-")]
+    people = [e.path for e in list_folder(folder, private=False) if _is_part(e, "sub-")]
     for person in people:
         for place in _places(person, datatype):
-            for entry in os.scandir(place):
+            for entry in list_folder(place):
                 name = parse_bids_name(entry.name)
                 if name and f"sub-{name.get('sub')}" == os.path.basename(person):  # noqa: PTH119
                     yield _Hit(name, Path(entry.path))
@@ -165,11 +164,13 @@ def _is_part(entry: os.DirEntry[str], prefix: str) -> bool:
 
 
 def _places(person: str, datatype: str) -> Iterator[str]:
-    for entry in os.scandir(person):
+    for entry in list_folder(person):
         if entry.name == datatype and entry.is_dir():
             yield entry.path
         elif _is_part(entry, "ses-"):
-            yield from (e.path for e in os.scandir(entry.path) if e.name == datatype and e.is_dir())
+            yield from (
+                e.path for e in list_folder(entry.path) if e.name == datatype and e.is_dir()
+            )
 
 
 def _fits(name: BidsName, wanted: Mapping[str, str]) -> bool:

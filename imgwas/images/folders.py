@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgwas.errors import OpenError, UsageError, explain, first_ids
+from imgwas.errors import OpenError, UsageError, explain, first_ids, redact
 from imgwas.images.checking import check_files, check_formats, check_label
 from imgwas.images.listing import Dropped, ImageFile, ImageList
 from imgwas.tables.recognise import explained
@@ -162,9 +162,7 @@ def _walk(
     folders: bool,
 ) -> Iterator[Found]:
     last = len(levels) == 1
-    with explained(folder):
-        entries = list(os.scandir(folder))
-    for entry in entries:
+    for entry in list_folder(folder, private=bool(known)):
         match = levels[0].fullmatch(entry.name)
         said = match.groupdict() if match else {}
         fits = match is not None and all(known.get(k, v) == v for k, v in said.items())
@@ -191,9 +189,11 @@ def _fill(pattern: str | None, hit: Found, folder: Path) -> Path | None:
     return folder / pattern.replace("{id}", hit.sample_id).replace("{visit}", hit.visit)
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a path that is no folder."""
-    with explained(folder):
-        folder.stat()
-    if not folder.is_dir():
-        raise OpenError(explain(f"{folder} is a file", expected="A folder"))
+def list_folder(folder: str | Path, *, private: bool = True) -> list[os.DirEntry[str]]:
+    """List a folder; where its name may be a person's, messages mask it."""
+    path = Path(folder)
+    shown = Path(redact(path.name)) if private else path
+    if path.is_file():
+        raise OpenError(explain(f"{shown} is a file", expected="A folder"))
+    with explained(shown), os.scandir(path) as entries:
+        return list(entries)

@@ -100,7 +100,8 @@ def _too_few(match: Match, mine: set[str], theirs: set[str], min_overlap: float)
         "genotyped people",
         expected=f"At least {min_overlap:.0%} of the smaller side must match (--min-overlap)",
         where=f"Ids of images look like {shapes(mine)}; of genotypes like {shapes(theirs)}",
-        do=repairs_that_help(mine, theirs) if match.n_matched < len(mine) / 2 else "",
+        do=repairs_that_help(mine, theirs)
+        or "If the two sides number people differently, give a bridge table (--bridge)",
     )
 
 

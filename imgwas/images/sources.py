@@ -14,7 +14,6 @@ from typing import Any
 from imgwas.checks import check_option, did_you_mean
 from imgwas.errors import UsageError, explain, redact
 from imgwas.images.checking import check_label
-from imgwas.images.folders import check_folder
 from imgwas.images.listing import ImageList
 from imgwas.tables.recognise import explained, head_of
 
@@ -99,7 +98,6 @@ def kind_of(source: Path, *, has_pattern: bool = False) -> str:
                 explain(f"{redact(source.name)} is one zip", do="Name the folder that it lies in")
             )
         return "store" if head.startswith(_HDF5) else "table"
-    check_folder(source)
     if has_pattern:
         return "folder"
     names = _first_names(source)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +11,9 @@ from pathlib import Path
 
 from imgwas.checks import check_option
 from imgwas.errors import ImgwasError, MalformedError, RefusedError, UsageError, explain, first_ids
+from imgwas.images.folders import list_folder
 from imgwas.images.listing import Dropped, ImageFile, ImageList
 from imgwas.images.zips import find_member, list_members
-from imgwas.tables.recognise import explained
 
 logger = logging.getLogger(__name__)
 
@@ -159,12 +158,9 @@ def find_zips(
 
 
 def _scan(folder: Path) -> Iterator[Path]:
-    with explained(folder):
-        entries = list(os.scandir(folder))
-    for entry in entries:
+    for entry in list_folder(folder, private=False):
         if _SHARD.fullmatch(entry.name) and entry.is_dir():
-            with explained(Path(entry.path)):
-                yield from (Path(e.path) for e in os.scandir(entry.path) if e.is_file())
+            yield from (Path(e.path) for e in list_folder(entry.path) if e.is_file())
         elif entry.is_file():
             yield Path(entry.path)
 
