@@ -10,11 +10,14 @@ import pyarrow as pa
 
 from imgwas.errors import MalformedError, explain
 from imgwas.tables.columns import choose_names, find_ids, remaining, to_numbers
-from imgwas.tables.source import frame_to_table, provenance, read_table
+from imgwas.tables.source import frame_to_table, provenance, read_table, stored_footer
 from imgwas.types import Latents
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: What a scan needs to know of how latents were made.
+FROM_FOOTER = ("encoder", "weights_sha256", "people_seen", "in_sample", "out_of_fold")
 
 
 def read_latents(
@@ -29,7 +32,8 @@ def read_latents(
     id_column : str, optional
         Column of the sample ids; by default IID, sample_id, eid and the like are recognised.
     names : sequence of str, optional
-        Only these columns; ``L0-L63`` and ``PC{1:20}`` are ranges.
+        Only these columns; ``L0-L63`` and ``PC{1:20}`` are ranges. By default all, or those that
+        ``imgwas encode`` marked as latents.
 
     Returns
     -------
@@ -42,7 +46,11 @@ def read_latents(
         With file, line and column.
     """
     path = Path(path).expanduser()
-    return _latents(read_table(path), path, id_column, names, "value", provenance(path))
+    table = read_table(path)
+    made = stored_footer(path)
+    chosen = names or made.get("latent_columns")
+    source = provenance(path, **{key: made[key] for key in FROM_FOOTER if key in made})
+    return _latents(table, path, id_column, chosen, "value", source)
 
 
 def read_phenotypes(

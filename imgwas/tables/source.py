@@ -65,6 +65,19 @@ def _read_parquet(path: Path) -> pa.Table:
     return _plain_strings(_name_index(table))
 
 
+def stored_footer(path: Path) -> dict[str, Any]:
+    """Return what imgwas wrote into the footer of a Parquet file; empty for any other table."""
+    if not head_of(path).startswith(PARQUET):
+        return {}
+    with explained(path):
+        metadata = pq.ParquetFile(path).schema_arrow.metadata or {}
+    try:
+        footer = json.loads(metadata.get(b"imgwas", b"{}"))
+    except ValueError:  # somebody else's key of the same name
+        return {}
+    return footer if isinstance(footer, dict) else {}
+
+
 def _plain_strings(table: pa.Table) -> pa.Table:
     """Give every spelling of text that Arrow knows the same type."""
     other = (pa.large_string(), getattr(pa, "string_view", pa.large_string)())

@@ -1,0 +1,85 @@
+"""How a network is trained, as typed settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from imgwas.errors import UsageError, explain
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of the training loop.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training images.
+    batch : int
+        Images whose mean gradient makes one step, over all devices.
+    accumulate : int
+        Parts that a batch is computed in, one after the other, to save memory.
+    learning_rate, weight_decay : float
+        Of Adam.
+    schedule : {"plateau", "cosine", "constant"}
+        ``plateau`` multiplies the rate by ``factor`` when the validation loss has not fallen for
+        ``patience`` epochs, down to ``learning_rate * min_rate``.
+    clip : float, optional
+        Largest norm of the gradient.
+    precision : {"fp32", "bf16", "fp16"}
+        Of activations; weights stay in single precision.
+    ema : float
+        Decay of the exponential moving average of weights that is judged and saved; 0 for none.
+    stop_after : int
+        Stop when the validation loss has not fallen for that many epochs; 0 never.
+    keep : int
+        Best checkpoints kept.
+    save_steps : int
+        Also save the state every so many steps within an epoch; 0 only after epochs.
+    seed : int
+        Of weights, order, augmentation and noise.
+    augment : {"none", "flip", "rotate"}
+        Mirror x with probability 1/2, or one rotation by +-5, 10 or 20 degrees.
+    noise : float
+        Standard deviation of Gaussian noise added to normalised images.
+    channels_last, compile : bool
+        Memory layout and torch.compile, for GPUs.
+    threads : int
+        Images read at a time.
+    """
+
+    epochs: int = 100
+    batch: int = 16
+    accumulate: int = 1
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["plateau", "cosine", "constant"] = "plateau"
+    factor: float = 0.5
+    patience: int = 4
+    min_rate: float = 1e-3
+    clip: float | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    ema: float = 0.0
+    stop_after: int = 0
+    keep: int = 5
+    save_steps: int = 0
+    seed: int = 0
+    augment: Literal["none", "flip", "rotate"] = "none"
+    noise: float = 0.0
+    channels_last: bool = False
+    compile: bool = False
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "accumulate", "keep", "threads"):
+            if getattr(self, name) < 1:
+                raise UsageError(explain(f"{name} is {getattr(self, name)}", expected="At least 1"))
+        if not 0 < self.learning_rate < 10:
+            raise UsageError(
+                explain(f"learning_rate is {self.learning_rate}", expected="Above 0, e.g. 1e-3")
+            )
+        if not 0 <= self.ema < 1:
+            raise UsageError(explain(f"ema is {self.ema}", expected="From 0 to below 1"))
+        if self.clip is not None and self.clip <= 0:
+            raise UsageError(explain(f"clip is {self.clip}", expected="Above 0, or none"))
