@@ -158,7 +158,7 @@ def test_the_match_is_counted_on_both_sides(caplog):
         (
             ["IXI12-HH-1", "IXI13-HH-2"],
             ["IXI012HH1", "x"],
-            "look like IXI##-H*-# (2); of genotypes like IXI###H*# (1), x (1). If",
+            "look like IXI##-H*-# (2); of genotypes like IXI###H*# (1), x (1)",
         ),
         (["sub-07", "sub-08"], ["07", "08"], "2 would match if the prefix 'sub-' were removed"),
         (["7", "8"], ["007", "008"], "leading zeros were ignored"),

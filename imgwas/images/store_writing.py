@@ -10,17 +10,15 @@ import csv
 import hashlib
 import json
 import logging
-import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -34,7 +32,7 @@ from imgwas.errors import (
     explain,
     redact,
 )
-from imgwas.files import publish, sync_folder, write_error
+from imgwas.files import publish, write_error
 from imgwas.images.checking import check_label
 from imgwas.images.listing import ImageFile, ImageList
 from imgwas.images.store import LAYOUT, Cine, iterate_keys, load_h5py, open_store, series_name
@@ -271,23 +269,65 @@ def _write_series(store: h5py.File, key: str, cine: Cine) -> None:
 def _published(path: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file that takes its name when it is whole and on disk."""
     h5py = load_h5py()
-    temporary = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex}.tmp")
-    try:
-        with h5py.File(temporary, "w") as store:
+    with publish(path, "w+b") as stream:
+        careful = _Careful(stream)
+        with h5py.File(careful, "w") as store:
             yield store
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and not isinstance(error, ImgwasError):
-            raise write_error(path, error) from error
-        raise
+        if careful.error:
+            raise careful.error
+
+
+class _Careful:
+    """A file for HDF5 that remembers when the disk was full.
+
+    The library crashes if a write fails while it closes a file, so it is told that all went well;
+    the file never gets its name.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.error = stream, cast("OSError | None", None)
+
+    def _do(self, action: Callable[[], Any], otherwise: int) -> int:
+        if self.error is None:
+            try:
+                done = action()
+            except OSError as error:
+                self.error = error
+            else:
+                return int(done) if done is not None else otherwise
+        return otherwise
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move to a position."""
+        return self.stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self.stream.tell()
+
+    def write(self, content: Any) -> int:
+        """Write, or remember why it failed."""
+        return self._do(lambda: self.stream.write(content), len(memoryview(content).cast("B")))
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length, or remember why it failed."""
+        return self._do(lambda: self.stream.truncate(size), size or 0)
+
+    def flush(self) -> None:
+        """Pass on what is buffered, or remember why it failed."""
+        self._do(self.stream.flush, 0)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read back; h5py tells a file by this method and uses the next."""
+        return self.stream.read(size)
+
+    def readinto(self, content: Any) -> int:
+        """Read back; what was never written is zero."""
+        view = memoryview(content).cast("B")
+        found = self.stream.read(len(view))
+        view[: len(found)] = found
+        view[len(found) :] = bytes(len(view) - len(found))
+        return len(view)
 
 
 def _merge(path: Path, jobs: Sequence[_Job], settings: str) -> None:
