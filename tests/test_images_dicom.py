@@ -175,11 +175,11 @@ def test_compression_is_refused_by_its_name_unless_it_can_be_decoded(tmp_path, d
         dataset["PixelData"].VR = "OB"
 
     path = altered(tmp_path, disc, film)
-    with pytest.raises(MissingLibraryError, match=r"compressed as MPEG2 Main Profile.*gdcmconv"):
+    with pytest.raises(MalformedError, match=r"compressed as MPEG2 Main Profile.*gdcmconv"):
         read(path)
     made_up = frame(disc[..., 0], 0)
     made_up.file_meta.TransferSyntaxUID = "1.2.3.4"
-    with pytest.raises(MissingLibraryError, match="compressed as something without a name"):
+    with pytest.raises(MalformedError, match="compressed as something without a name"):
         read(write_zip(tmp_path / "b.zip", [encoded(made_up)]), n_frames=1)
 
 
@@ -248,6 +248,7 @@ def test_from_zips_to_a_store_without_names(tmp_path, disc):
         find_cines(tmp_path),
         partial(read_dicom_cine, n_frames=50),
         settings={"n_frames": 50},
+        max_failures=0.5,
     )
     assert (report.n_written, report.n_present, len(report.failures)) == (2, 0, 1)
     assert "49 frames" in report.failures[0].reason

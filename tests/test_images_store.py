@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pickle
 import signal
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 
 from imgwas.errors import (
+    DegenerateError,
     InconsistentError,
     MalformedError,
     MissingLibraryError,
@@ -203,14 +205,27 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     assert list((tmp_path / "hearts.h5.parts").iterdir()) == []
 
 
-def test_several_processes_write_the_same_store(tmp_path):
+def test_workers_of_a_cluster_write_the_same_store(tmp_path):
+    from distributed import Client, LocalCluster
+
     one, two = tmp_path / "one.h5", tmp_path / "two.h5"
     write_store(one, people(*range(8)), cine_of)
     ticks = []
-    report = write_store(two, people(*range(8)), cine_of, workers=2, progress=ticks.append)
+    quiet = {"dashboard_address": None, "silence_logs": 50}
+    with LocalCluster(2, processes=False, **quiet) as cluster, Client(cluster) as client:
+        report = write_store(two, people(*range(8)), cine_of, client=client, progress=ticks.append)
     assert report.n_written == len(ticks) == 8
     first, second = (StoreImages(images_from_store(path)) for path in (one, two))
     assert first.fingerprint()["series"] == second.fingerprint()["series"]
+
+
+def test_two_runs_may_not_write_one_store(store):
+    parts = store.with_name("hearts.h5.parts")
+    parts.mkdir()
+    holder = {"host": "elsewhere", "pid": 1, "start": 0}
+    (parts / ".lock").write_text(json.dumps(holder))
+    with pytest.raises(InconsistentError, match="in use by process 1 on elsewhere"):
+        write_store(store, people(12), cine_of)
 
 
 def failing(file, view):
@@ -227,8 +242,10 @@ def failing(file, view):
 
 def test_bad_series_are_listed_and_stop_nobody(tmp_path, caplog):
     path = tmp_path / "hearts.h5"
-    report = write_store(path, people(*range(10, 16)), failing)
-    assert (report.n_written, len(report.failures)) == (1, 5)
+    with pytest.raises(DegenerateError, match=r"5 of 6 series could not be stored.*49 frames"):
+        write_store(path, people(*range(10, 16)), failing)
+    report = write_store(path, people(*range(10, 16)), failing, max_failures=1)
+    assert (report.n_written, report.n_present, len(report.failures)) == (0, 1, 5)
     table = (tmp_path / "hearts.h5.failures.tsv").read_text().splitlines()
     assert table[0] == "IID\tvisit\tview\treason"
     assert table[1] == "11\t2\t4Ch\tit has 49 frames."

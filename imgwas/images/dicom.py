@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgwas.checks import check_option
-from imgwas.errors import MalformedError, MissingLibraryError, UsageError, explain, redact
+from imgwas.errors import MalformedError, UsageError, explain, redact
 from imgwas.images.dicom_files import (
     Frames,
     load_pydicom,
@@ -104,9 +104,10 @@ def read_dicom_cine(
     ------
     MalformedError
         If the view is absent or acquired twice, frames are missing, differ in size, spacing or
-        plane, cannot be ordered, are cut short, or claim more memory than a cine needs.
+        plane, cannot be ordered, are cut short, compressed in a way that nothing here decodes, or
+        claim more memory than a cine needs.
     MissingLibraryError
-        If pydicom, or the decoder of a compressed series, is not installed.
+        If pydicom is not installed.
     RefusedError
         If the zip plays tricks.
     """
@@ -239,7 +240,7 @@ def _check_decoder(syntax: str, name: str) -> None:
     except NotImplementedError:
         decodable = False
     if not decodable:
-        raise MissingLibraryError(
+        raise MalformedError(
             explain(
                 f"{name} is compressed as {_known(uid)}, which nothing installed here decodes",
                 do="Decompress it (gdcmconv --raw in.dcm out.dcm), or install pylibjpeg's decoders",

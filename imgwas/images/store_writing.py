@@ -12,22 +12,21 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from imgwas.cluster import compute_each
 from imgwas.errors import (
+    DegenerateError,
     ImgwasError,
-    IncompleteError,
     InconsistentError,
     MalformedError,
     MissingLibraryError,
+    UsageError,
     WriteError,
     explain,
     redact,
@@ -36,12 +35,16 @@ from imgwas.files import publish, write_error
 from imgwas.images.checking import check_label
 from imgwas.images.listing import ImageFile, ImageList
 from imgwas.images.store import LAYOUT, Cine, iterate_keys, load_h5py, open_store, series_name
+from imgwas.locks import locked
 
 if TYPE_CHECKING:
     import h5py
+    from distributed import Client
 
 logger = logging.getLogger(__name__)
 
+#: Errors that every series would meet: the run stops at once.
+FATAL = (UsageError, MissingLibraryError, WriteError)
 #: Bytes of a compressed piece: a few frames.
 _CHUNK = 1_000_000
 
@@ -83,10 +86,11 @@ def write_store(
     views: Sequence[str] = ("4Ch",),
     field: str = "20208",
     settings: Mapping[str, Any] | None = None,
-    workers: int = 1,
+    client: Client | None = None,
+    max_failures: float = 0.1,
     progress: Callable[[int], object] | None = None,
 ) -> StoreReport:
-    """Read series one after another and store them; the same call continues a killed one.
+    """Read series and store them; the same call continues a killed one.
 
     Parameters
     ----------
@@ -103,44 +107,54 @@ def write_store(
         Second part of the keys.
     settings : mapping, optional
         How ``read`` reads, recorded in the store: one store is read in one way.
-    workers : int, default 1
-        Processes; ``read`` is sent to them.
+    client : distributed.Client, optional
+        Workers that see the same folders; by default one series after another, here.
+    max_failures : float, default 0.1
+        Share of series that may fail before the call ends in an error.
     progress : callable, optional
         Called with 1 after each series.
 
     Returns
     -------
     StoreReport
-        Series that could not be read are listed there and in ``path.failures.tsv``, and do not
-        stop the others.
+        Series that could not be read are listed there and, with the ids of their people, in
+        ``path.failures.tsv``; they do not stop the others.
 
     Raises
     ------
     MissingLibraryError
         If h5py, or a library that ``read`` needs, is not installed.
     InconsistentError
-        If an existing store was written with other settings.
+        If an existing store was written with other settings, or another run writes it now.
     WriteError
         If the disk is full; what is finished is safe.
-    IncompleteError
-        If a worker process died; the same call goes on.
+    DegenerateError
+        If more series failed than may; the others are stored.
     """
     path = Path(path).expanduser()
     load_h5py()
     wanted = json.dumps(dict(settings or {}), sort_keys=True)
     parts = _parts_of(path)
-    known = _keys_there(path, wanted)
-    jobs = list(_jobs(images, views, field, parts, wanted))
-    todo = [job for job in jobs if job.key not in known and not job.part.exists()]
-    failures = []
-    for failure in _run(todo, partial(_store_one, read), workers):
-        if failure:
-            failures.append(failure)
-        if progress:
-            progress(1)
-    _merge(path, jobs, wanted)
-    _list_failures(path.with_name(path.name + ".failures.tsv"), failures)
+    with locked(parts):
+        known = _keys_there(path, wanted)
+        jobs = list(_jobs(images, views, field, parts, wanted))
+        todo = [job for job in jobs if job.key not in known and not job.part.exists()]
+        failures = _run(todo, read, client, progress)
+        _merge(path, jobs, wanted)
+        _list_failures(path.with_name(path.name + ".failures.tsv"), failures)
+        shutil.rmtree(parts, ignore_errors=True)
+    if len(failures) > max_failures * len(jobs):
+        raise DegenerateError(_too_many(failures, len(jobs), path))
     return StoreReport(len(todo) - len(failures), len(jobs) - len(todo), tuple(failures))
+
+
+def _too_many(failures: Sequence[Failure], n_jobs: int, path: Path) -> str:
+    return explain(
+        f"{len(failures):,} of {n_jobs:,} series could not be stored",
+        expected="At most the share that --max-failures allows",
+        where=f"first: {failures[0].reason}",
+        do=f"See {path.name}.failures.tsv; what came out is stored",
+    )
 
 
 def _parts_of(path: Path) -> Path:
@@ -195,36 +209,31 @@ def _check_word(word: str) -> str:
 
 
 def _run(
-    jobs: Sequence[_Job], work: Callable[[_Job], Failure | None], workers: int
-) -> Iterator[Failure | None]:
-    if workers <= 1 or len(jobs) <= 1:
-        yield from map(work, jobs)
-        return
-    from multiprocessing import get_context
+    jobs: Sequence[_Job],
+    read: Callable[[ImageFile, str], Cine],
+    client: Client | None,
+    progress: Callable[[int], object] | None,
+) -> list[Failure]:
+    """Store every series; failures in the order of the jobs."""
+    failures: dict[int, Failure] = {}
+    for index, result in compute_each(_store_one, jobs, client=client, read=read):
+        if isinstance(result, FATAL):
+            raise result
+        if isinstance(result, Exception):
+            known = isinstance(result, ImgwasError)
+            reason = str(result) if known else f"{type(result).__name__}: {result}"
+            file, view = jobs[index].file, jobs[index].view
+            failures[index] = Failure(file.sample_id, file.visit, view, " ".join(reason.split()))
+        if progress:
+            progress(1)
+    return [failures[index] for index in sorted(failures)]
 
-    try:
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            yield from pool.map(work, jobs, chunksize=2)
-    except BrokenProcessPool as error:
-        raise IncompleteError(
-            explain(
-                "a worker process died, perhaps for lack of memory",
-                do="Run the same command again with fewer --workers; what is stored stays",
-            )
-        ) from error
 
-
-def _store_one(read: Callable[[ImageFile, str], Cine], job: _Job) -> Failure | None:
-    try:
-        cine = read(job.file, job.view)
-        _check_cine(cine)
-    except (MissingLibraryError, WriteError):
-        raise
-    except ImgwasError as error:
-        return Failure(job.file.sample_id, job.file.visit, job.view, str(error))
+def _store_one(job: _Job, *, read: Callable[[ImageFile, str], Cine]) -> None:
+    cine = read(job.file, job.view)
+    _check_cine(cine)
     with _published(job.part) as store:
         _write_series(store, job.key, cine)
-    return None
 
 
 def _check_cine(cine: Cine) -> None:
@@ -333,19 +342,18 @@ class _Careful:
 def _merge(path: Path, jobs: Sequence[_Job], settings: str) -> None:
     """Put the parts and an existing store together; pieces are copied as they are."""
     finished = [job for job in jobs if job.part.exists()]
-    parts = path.with_name(path.name + ".parts")
-    if finished:
-        with _published(path) as store:
-            store.attrs.update({**LAYOUT, "settings": settings})
-            if path.exists():
-                with open_store(path) as old:
-                    for subject in old:
-                        old.copy(subject, store)
-            for job in finished:
-                with open_store(job.part) as part:
-                    folder, _, _ = job.key.rpartition("/")
-                    part.copy(job.key, store.require_group(folder))
-    shutil.rmtree(parts, ignore_errors=True)
+    if not finished:
+        return
+    with _published(path) as store:
+        store.attrs.update({**LAYOUT, "settings": settings})
+        if path.exists():
+            with open_store(path) as old:
+                for subject in old:
+                    old.copy(subject, store)
+        for job in finished:
+            with open_store(job.part) as part:
+                folder, _, _ = job.key.rpartition("/")
+                part.copy(job.key, store.require_group(folder))
 
 
 def _list_failures(path: Path, failures: Sequence[Failure]) -> None:
