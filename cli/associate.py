@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from imgwas_cli import logs, options
 from imgwas_cli.options import FILE, CommaList, Command
+from imgwas_cli.running import dask_client
 
 if TYPE_CHECKING:
-    from distributed import Client
-
     from imgwas.association import Selection
     from imgwas.association.progress import Progress
     from imgwas.types import Covariates, Latents, PackedGenotypes
@@ -49,7 +46,7 @@ GROUPS = {
         "neg9",
         "genome_build",
     ],
-    "Samples": ["keep", "remove", "mind", "min_overlap"],
+    "Samples": ["keep", "remove", "mind", "min_overlap", "training_people"],
     "Variants": ["chromosomes", "extract", "exclude", "maf", "mac", "geno", "hwe", "nonfounders"],
     "Model": [
         "missing_genotype",
@@ -104,6 +101,13 @@ GROUPS = {
     default=0.5,
     show_default=True,
     help="Refuse when a smaller share of ids meets.",
+)
+@click.option(
+    "--training-people",
+    type=click.Choice(["refuse", "exclude", "allow"]),
+    default="refuse",
+    show_default=True,
+    help="People who trained the encoder of the latents.",
 )
 @click.option("--chr", "chromosomes", type=CommaList(), multiple=True, help="1-22, X, ...")
 @click.option("--extract", type=FILE, multiple=True, help="Only the variants of this list.")
@@ -191,6 +195,7 @@ def _associate(given: dict[str, Any]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     import imgwas
+    from imgwas.association.seen import without_training_people
     from imgwas.genotypes.filters import VariantFilters
 
     with ThreadPoolExecutor(2) as pool:  # the tables are read beside the variants
@@ -200,7 +205,7 @@ def _associate(given: dict[str, Any]) -> None:
         latents, covariates = reading_latents.result(), reading_covariates.result()
     selection = _select(genotypes, given)
     filters = {name: given[name] for name in ("maf", "mac", "geno", "hwe", "nonfounders")}
-    with _client(given) as client:
+    with dask_client(given) as client:
         sumstats = imgwas.associate(
             genotypes,
             latents,
@@ -217,7 +222,7 @@ def _associate(given: dict[str, Any]) -> None:
         _check(
             sumstats,
             genotypes,
-            latents,
+            without_training_people(latents, given["training_people"]),
             covariates,
             selection=selection,
             pairs=given["check"],
@@ -257,6 +262,7 @@ _PASSED = (
     "rank_normal",
     "residualize_first",
     "min_overlap",
+    "training_people",
     "genome_build",
     "threads",
     "part_size",
@@ -364,22 +370,6 @@ def _select(genotypes: PackedGenotypes, given: dict[str, Any]) -> Selection:
         remove=given["remove"],
         mind=given["mind"],
     )
-
-
-@contextlib.contextmanager
-def _client(given: dict[str, Any]) -> Iterator[Client | None]:
-    if given["workers"]:
-        from imgwas.cluster import local_cluster
-
-        with local_cluster(given["workers"]) as client:
-            yield client
-    elif given["scheduler"]:
-        from imgwas.cluster import join_cluster
-
-        with join_cluster(given["scheduler"]) as client:
-            yield client
-    else:
-        yield None
 
 
 def _say_what_next(sumstats: Any, out: Path) -> None:

@@ -46,11 +46,11 @@ def demo(out: Path, **given: Any) -> None:
 
 
 def _simulate(out: Path, given: dict[str, Any]) -> Cohort:
-    from imgwas_cli.simulate import bar
+    from imgwas_cli.running import bar
 
     from imgwas.simulate import simulate_cohort
 
-    with bar(given["variants"], "simulate") as progress:
+    with bar(given["variants"], "simulate", "variant") as progress:
         return simulate_cohort(
             out,
             n_samples=given["samples"],

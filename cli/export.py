@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from imgwas_cli import logs
 from imgwas_cli.options import FILE, FOLDER, CommaList, Command, threads
+from imgwas_cli.running import bar
 
 if TYPE_CHECKING:
     from imgwas.sumstats import Exported
@@ -76,7 +74,7 @@ def export(results: Path, out: Path, **given: Any) -> None:
     logs.to_terminal()
     sumstats = open_sumstats(results, allow_partial=given["allow_partial"])
     names = _names(given["latent"], sumstats.latents)
-    with _bar(sumstats.n_variants * len(names)) as progress:
+    with bar(sumstats.n_variants * len(names), "export", "row") as progress:
         tables = write(
             sumstats,
             out,
@@ -146,17 +144,6 @@ def _metadata(path: Path | None) -> dict[str, Any]:
             explain(f"--meta {path} holds no fields", expected="Lines such as sex: combined")
         )
     return content
-
-
-@contextlib.contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], object] | None]:
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc="export", unit="row", unit_scale=True, file=sys.stderr) as shown:
-        yield shown.update
 
 
 def _report(tables: list[Exported], out: Path) -> None:

@@ -18,6 +18,14 @@ import click
 
 #: command -> (module, one line for --help)
 COMMANDS = {
+    "images": ("imgwas_cli.images", "find images, bring cines into a store, look at quality"),
+    "preprocess": ("imgwas_cli.preprocess", "images -> images on one grid, by named steps"),
+    "encoders": ("imgwas_cli.train", "list the encoders, or describe one"),
+    "train": ("imgwas_cli.train", "images -> encoder"),
+    "encode": ("imgwas_cli.encode", "images -> latents"),
+    "reconstruct": ("imgwas_cli.encode", "latents -> images, beside the originals"),
+    "weights": ("imgwas_cli.weights", "published checkpoints -> encoder"),
+    "latents": ("imgwas_cli.latents", "transform, report, compare, predict"),
     "associate": (
         "imgwas_cli.associate",
         "latents -> statistics: scan every variant for every latent",

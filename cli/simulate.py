@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 from imgwas_cli.options import FOLDER, CommaList, Command
+from imgwas_cli.running import bar
 
 EXAMPLE = """
 imgwas simulate cohort/ --samples 5000 --variants 100000 --latents 128 --causal 20
@@ -49,7 +47,7 @@ def simulate(**given: Any) -> None:
 
     out: Path = given["out"]
     chromosomes = {"chromosomes": given["chromosomes"]} if given["chromosomes"] else {}
-    with bar(given["variants"], "simulate") as progress:
+    with bar(given["variants"], "simulate", "variant") as progress:
         cohort = simulate_cohort(
             out,
             n_samples=given["samples"],
@@ -73,15 +71,3 @@ _PASSED = (
     "variance_explained", "covariate_r2", "populations", "fst", "sib_pairs", "trios", "duplicates",
     "missing_latents", "messy_ids", "seed",
 )  # fmt: skip
-
-
-@contextlib.contextmanager
-def bar(total: int, label: str) -> Iterator[Callable[[int], object] | None]:
-    """Show a progress bar on a terminal, and nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=label, unit="variant", unit_scale=True, file=sys.stderr) as shown:
-        yield shown.update

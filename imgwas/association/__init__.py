@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from imgwas.association.design import Design, build_design
-from imgwas.association.scan import Interrupted, associate
+from imgwas.association.scan import associate
 from imgwas.association.selection import Selection, select
 
 if TYPE_CHECKING:
     from imgwas.association.selfcheck import check_scan
+from imgwas.stopping import Interrupted
 
 __all__ = [
     "Design",

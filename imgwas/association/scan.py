@@ -5,14 +5,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
 import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,12 +22,15 @@ from imgwas.association import folder
 from imgwas.association.design import Design, build_design
 from imgwas.association.engines import run_on_client, run_on_threads
 from imgwas.association.progress import NoProgress, Progress
+from imgwas.association.seen import without_training_people
 from imgwas.association.selection import Selection, select
 from imgwas.association.task import ScanSettings, ScanTask, make_task
 from imgwas.checks import check_option, check_range
-from imgwas.errors import DegenerateError, IncompleteError, explain
+from imgwas.cluster import available_cores
+from imgwas.errors import DegenerateError, explain
 from imgwas.genotypes.filters import VariantFilters
 from imgwas.locks import locked
+from imgwas.stopping import Interrupted, stop_wishes
 from imgwas.sumstats import SumStats, open_sumstats
 from imgwas.types import Covariates, Genotypes, Latents, PackedGenotypes
 
@@ -40,14 +40,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
-
-
-class Interrupted(IncompleteError):
-    """Stopped by a signal; what is finished is safe."""
-
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signal_number
 
 
 def associate(
@@ -63,6 +55,7 @@ def associate(
     rank_normal: bool = False,
     residualize_first: bool = False,
     min_overlap: float = 0.5,
+    training_people: str = "refuse",
     genome_build: str | None = None,
     threads: int | None = None,
     client: Client | None = None,
@@ -108,6 +101,9 @@ def associate(
         Two-step analysis that leaves the covariates in the genotype; see ``docs/statistics.md``.
     min_overlap : float
         Refuse when less than this share of the smaller file is found in the other.
+    training_people : {"refuse", "exclude", "allow"}
+        What to do about people who trained the encoder of the latents (``imgwas encode`` notes
+        them).
     genome_build : str, optional
         Recorded in the result, e.g. ``GRCh37``.
     threads : int, optional
@@ -137,6 +133,8 @@ def associate(
         If ids do not meet, or the folder holds a run of other inputs or settings.
     TooFewSamplesError
         If fewer than rank(C) + 2 samples remain.
+    RefusedError
+        If people of the latents trained their encoder.
     Interrupted
         On SIGINT or SIGTERM; the same call resumes.
 
@@ -156,6 +154,7 @@ def associate(
         missing_genotype, precision, part_size, rank_normal, residualize_first, filters
     )
     genotypes = _packed(genotypes)
+    latents = without_training_people(latents, training_people)
     chosen = selection if selection is not None else select(genotypes)
     design = build_design(
         genotypes.samples,
@@ -316,7 +315,7 @@ def _run(
     n_traits = sum(len(group.names) for group in design.groups)
     width = np.dtype(task.settings.dtype).itemsize * n_traits + 120
     folder.check_space(task.out, sum(b - a for a, b in map(task.part_range, todo)) * width)
-    with _signals() as stop, progress.started(task, todo):
+    with stop_wishes() as stop, progress.started(task, todo):
         common: dict[str, Any] = {
             "digest": digest,
             "on_variants": progress.advance,
@@ -366,33 +365,3 @@ def _interrupted(task: ScanTask, digest: str, number: int) -> Interrupted:
         ),
         number,
     )
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int | None]]:
-    """Turn SIGINT and SIGTERM into a wish to stop; the second one stops at once."""
-    wish: list[int | None] = [None]
-    if threading.current_thread() is not threading.main_thread():
-        yield wish
-        return
-
-    def ask(number: int, frame: object) -> None:  # noqa: ARG001 - the interpreter's signature
-        if wish[0] is not None:
-            os._exit(128 + number)
-        wish[0] = number
-
-    before: dict[int, Callable[..., Any] | int | None] = {
-        number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield wish
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -242,14 +242,15 @@ class NeuralEncoder(Encoder):
 
     def n_parameters(self) -> int:
         """Count trainable numbers, without allocating the network."""
-        return sum(p.numel() for p in self._meta().parameters())
+        return sum(p.numel() for p in self.skeleton().parameters())
 
     def n_statistics(self) -> int:
         """Count running means and variances, which Keras counts as parameters too."""
-        buffers = self._meta().named_buffers()
+        buffers = self.skeleton().named_buffers()
         return sum(b.numel() for name, b in buffers if "running" in name)
 
-    def _meta(self) -> nn.Module:
+    def skeleton(self) -> nn.Module:
+        """Return the network without memory for its numbers."""
         import torch
 
         with torch.device("meta"):

@@ -22,7 +22,6 @@ import torch
 
 from imgwas._version import __version__
 from imgwas.encoders.base import Encoder, NeuralEncoder
-from imgwas.encoders.ledger import mark_people
 from imgwas.encoders.loading import batches, chunks
 from imgwas.errors import (
     DegenerateError,
@@ -33,6 +32,7 @@ from imgwas.errors import (
     explain,
 )
 from imgwas.files import publish, publish_json, read_json, write_error
+from imgwas.latents.ledger import mark_people
 from imgwas.locks import locked
 from imgwas.types import Images
 

@@ -25,12 +25,12 @@ from imgwas import settings as typed
 from imgwas._version import __version__
 from imgwas.encoders.base import Encoder
 from imgwas.encoders.checkpoints import save_encoder
-from imgwas.encoders.ledger import FILE as LEDGER
-from imgwas.encoders.ledger import read_ledger, write_ledger
 from imgwas.encoders.splits import Split
 from imgwas.encoders.train_settings import TrainSettings
 from imgwas.errors import InconsistentError, MalformedError, explain
 from imgwas.files import publish, publish_json, read_json, write_error
+from imgwas.latents.ledger import FILE as LEDGER
+from imgwas.latents.ledger import read_ledger, write_ledger
 from imgwas.types import Images
 
 if TYPE_CHECKING:

@@ -163,3 +163,24 @@ def scaled_values(targets: Targets, settings: Any) -> np.ndarray:
         return targets.values
     scaled = (targets.values - settings.target_mean) / settings.target_sd
     return np.asarray(scaled, np.float32)
+
+
+def read_groups(
+    path: str | Path, sample_ids: Sequence[str], *, id_column: str | None = None
+) -> list[str]:
+    """Read the family (or any group) of people: an id column and one more.
+
+    A person without a row is a group of their own.
+    """
+    path = Path(path)
+    table = read_table(path)
+    ids = find_ids(table, path, id_column)
+    others = [name for name in table.column_names if name not in ids.columns]
+    if ids.family_ids is not None:
+        groups = list(ids.family_ids)
+    elif others:
+        groups = [str(value) for value in table[others[0]].to_pylist()]
+    else:
+        raise UsageError(explain(f"{path} has ids and no column of groups"))
+    group_of = dict(zip(ids.sample_ids, groups, strict=True))
+    return [f"g:{group_of[one]}" if one in group_of else f"i:{one}" for one in sample_ids]

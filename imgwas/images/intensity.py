@@ -16,7 +16,7 @@ def foreground(values: Float32[np.ndarray, " *grid"]) -> Bool[np.ndarray, " *gri
     DegenerateError
         If there are none, or all of them hold one value.
     """
-    inside = values != 0
+    inside = np.asarray(values != 0)
     if not inside.any():
         raise DegenerateError(explain("the image is blank: every voxel is zero"))
     present = values[inside]

@@ -158,7 +158,7 @@ class Skullstrip:
             image, out = Path(folder) / "in.nii.gz", Path(folder) / "out.nii.gz"
             write_volume(image, work.volume)
             run_program([program, *(w.format(image=image, out=out) for w in words[1:])])
-            return read_volume(out).values != 0
+            return np.asarray(read_volume(out).values != 0)
 
 
 @dataclass(frozen=True)
@@ -284,14 +284,13 @@ class HeartCrop:
 
     def apply(self, work: Work) -> Work:
         """Apply to one image."""
-        from imgwas.images.heart import heart_centre
+        from imgwas.images.heart import locate_heart
 
         values = work.volume.values
-        frames = np.moveaxis(values.reshape(*values.shape[:2], -1), -1, 0)
-        centre = heart_centre(frames)
-        offset = [round(float(c)) - self.size // 2 for c in centre]
+        heart = locate_heart(values.reshape(*values.shape[:2], -1))
+        offset = [int(np.floor(c + 0.5)) - self.size // 2 for c in heart.centre]
         cropped = lattice.crop_or_pad(work.volume, (self.size, self.size), offset=offset)
-        return work.with_volume(cropped, heart_centre=[float(c) for c in centre])
+        return work.with_volume(cropped, heart_centre=list(heart.centre))
 
 
 @dataclass(frozen=True)

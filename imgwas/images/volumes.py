@@ -153,9 +153,9 @@ def open_images(path: str | Path, *, visit: str | None = None) -> Images:
     if not path.exists():
         raise OpenError(explain(f"{path} does not exist"))
     if path.suffix in (".h5", ".hdf5"):
-        from imgwas.images.store import StoreImages
+        from imgwas.images.store import StoreImages, images_from_store
 
-        return StoreImages(path)
+        return StoreImages(_one_visit(images_from_store(path), visit))
     if path.is_dir() and (path / "cache.json").exists():
         from imgwas.images.cache import CachedImages
 

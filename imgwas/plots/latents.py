@@ -100,7 +100,6 @@ def spectrum(
     Axes
     """
     import matplotlib as mpl
-
     from matplotlib.ticker import MaxNLocator
 
     effective = data.effective_number(method)

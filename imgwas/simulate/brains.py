@@ -59,7 +59,7 @@ def simulate_brains(
     factors: Float64[np.ndarray, "samples regions"] | None = None,
     regions: Sequence[str] = tuple(ANATOMY),
     effect: float = 0.4,
-    head_sd: float = 0.02,
+    head_sd: float = 0.005,
     noise: float = 0.03,
     seed: int = 0,
 ) -> SimulatedBrains:
@@ -82,7 +82,7 @@ def simulate_brains(
     effect : float
         Change of a region's log-volume per unit of its factor.
     head_sd : float
-        Standard deviation of the logarithm of head size.
+        Standard deviation of the logarithm of head size: what an affine registration leaves.
     noise : float
         Standard deviation of the noise; tissue has intensities from 0.25 to 1.
     seed : int

@@ -1,0 +1,158 @@
+"""``imgwas encode`` and ``imgwas reconstruct``: images to latents, and back to look at."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+from imgwas_cli import options
+from imgwas_cli.options import FILE, FOLDER, Command
+from imgwas_cli.running import bar, cores, device, log_into
+
+logger = logging.getLogger("imgwas.cli")
+
+
+@click.command(
+    cls=Command,
+    example="imgwas encode prepared/ run/ --out latents.parquet\n"
+    "imgwas encode cache/ run/ --out latents.parquet --device cuda --precision bf16 --batch 16",
+)
+@click.argument("images", type=FOLDER)
+@click.argument("encoder", type=FOLDER)
+@click.option("--out", type=FILE, required=True, help="Table of latents: .parquet.")
+@click.option(
+    "--batch", type=click.IntRange(1), default=8, show_default=True, help="Images at a time."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Of activations.",
+)
+@click.option("--visit", help="Which visit, where there are several.")
+@click.option(
+    "--in-sample",
+    is_flag=True,
+    help="Encode a supervised network's own training people; the scan will refuse them.",
+)
+@click.option(
+    "--max-failures",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Share of images that may fail.",
+)
+@device
+@options.threads
+@options.verbosity
+def encode(images: Path, encoder: Path, **given: Any) -> None:
+    """Write the latents of people, one row each, as 'imgwas associate --latents' takes them.
+
+    IMAGES is prepared as the encoder's training images were; ENCODER a run of 'imgwas train' or a
+    folder with encoder.json. The same command given again continues.
+    """
+    from imgwas.encoders.checkpoints import load_encoder
+    from imgwas.encoders.devices import choose_device
+    from imgwas.encoders.encoding import encode_images
+    from imgwas.encoders.runs import Run
+    from imgwas.images.volumes import open_images
+
+    out: Path = given["out"]
+    log_into(out.parent / f"{out.stem}.logs", given)
+    opened = open_images(images, visit=given["visit"])
+    where = choose_device(given["device"])
+    loaded = load_encoder(encoder, device=str(where))
+    _compare_recipes(opened, loaded.about)
+    with bar(len(opened), "encode", "image") as progress:
+        done = encode_images(
+            opened,
+            loaded.encoder,
+            out,
+            digest=loaded.digest,
+            batch=given["batch"],
+            threads=cores(given["threads"]),
+            precision=given["precision"],
+            people_seen=Run(encoder).people_seen(),
+            in_sample=given["in_sample"],
+            max_failures=given["max_failures"],
+            progress=progress,
+        )
+    for row, reason in done.failures[:20]:
+        logger.warning("image %d was not encoded: %s", row + 1, reason)
+    logger.info(
+        "encoded  %s people (%s were there), %s failed",
+        f"{done.n_samples:,}",
+        f"{done.n_resumed:,}",
+        f"{len(done.failures):,}",
+    )
+    logger.info("next: imgwas associate --bfile cohort --latents %s --out results/", out)
+
+
+def _compare_recipes(images: Any, about: Any) -> None:
+    """Refuse images prepared by another recipe than the encoder's training images."""
+    from imgwas.errors import InconsistentError, explain
+
+    mine, theirs = images.fingerprint().get("recipe"), about.get("recipe")
+    if mine is None or theirs is None or mine == theirs:
+        return
+
+    def names(recipe: Any) -> str:
+        return ", ".join(step["step"] for step in recipe)
+
+    how = (
+        f"{names(mine)}; the encoder's were prepared by {names(theirs)}"
+        if names(mine) != names(theirs)
+        else "the same steps with other settings"
+    )
+    raise InconsistentError(
+        explain(
+            f"the images were prepared by another recipe: {how}",
+            do="Prepare them with the recipe stored in encoder.json",
+        )
+    )
+
+
+@click.command(
+    cls=Command, example="imgwas reconstruct prepared/ run/ --out reconstructions.png --n 6"
+)
+@click.argument("images", type=FOLDER)
+@click.argument("encoder", type=FOLDER)
+@click.option(
+    "--out",
+    type=FOLDER,
+    required=True,
+    help="A figure (.png, .pdf) of originals and reconstructions, or a folder for NIfTI.",
+)
+@click.option(
+    "--n",
+    "n_images",
+    type=click.IntRange(1),
+    default=6,
+    show_default=True,
+    help="Images: the first ones, held-out people first.",
+)
+@click.option("--visit", help="Which visit, where there are several.")
+@options.verbosity
+def reconstruct(images: Path, encoder: Path, out: Path, n_images: int, **given: Any) -> None:
+    """Decode the latents of a few people and lay them beside their images."""
+    from imgwas_cli import logs
+
+    from imgwas.encoders.checkpoints import load_encoder
+    from imgwas.encoders.reconstruction import held_out_rows, reconstruct_images, write_pairs
+    from imgwas.images.volumes import open_images
+    from imgwas.plots import save_figure
+    from imgwas.plots.image_sheet import reconstruction_sheet
+
+    logs.to_terminal(verbose=given["verbose"], quiet=given["quiet"])
+    opened = open_images(images, visit=given["visit"])
+    loaded = load_encoder(encoder)
+    rows = held_out_rows(opened, encoder, n_images)
+    pairs = reconstruct_images(opened, loaded.encoder, rows)
+    if out.suffix in (".png", ".pdf", ".svg"):
+        click.echo(f"wrote {save_figure(reconstruction_sheet(pairs), out)}", err=True)
+    else:
+        write_pairs(pairs, opened, out)
+        click.echo(f"wrote {2 * len(pairs)} volumes to {out}", err=True)
