@@ -21,14 +21,17 @@ from imgwas.latents.nuisance import NuisanceReport, variance_explained
 from imgwas.latents.quality import Finding, findings_of, latent_quality
 from imgwas.latents.reliability import visit_reliability
 from imgwas.latents.residuals import residualize
-from imgwas.latents.tables import read_history, write_latents
+from imgwas.latents.steps import STEPS, check_steps, transform_latents
+from imgwas.latents.tables import open_latents, read_history, write_latents
 from imgwas.latents.transforms import quantile_normalize, rank_normalize
 
 __all__ = [
+    "STEPS",
     "EigenSpectrum",
     "Finding",
     "NuisanceReport",
     "PrincipalComponents",
+    "check_steps",
     "correlate",
     "eigen_spectrum",
     "findings_of",
@@ -36,10 +39,12 @@ __all__ = [
     "join_tables",
     "latent_correlation",
     "latent_quality",
+    "open_latents",
     "quantile_normalize",
     "rank_normalize",
     "read_history",
     "residualize",
+    "transform_latents",
     "variance_explained",
     "visit_reliability",
     "write_latents",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from imgwas.arrow import from_numpy, from_strings
-from imgwas.errors import UsageError, explain
+from imgwas.errors import MalformedError, UsageError, explain
 from imgwas.files import publish, publish_bytes, sha256_of
+from imgwas.tables.columns import choose_names, find_ids, is_id_name, remaining, to_numbers
+from imgwas.tables.source import provenance, read_table
 from imgwas.types import Latents
 
 #: Key of the Parquet footer under which the history stands as JSON.
@@ -72,6 +74,43 @@ def write_latents(
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return publish_bytes(path, sink.getvalue())
+
+
+def open_latents(
+    path: str | Path, *, id_column: str | None = None, names: Sequence[str] | None = None
+) -> tuple[Latents, tuple[str, str]]:
+    """Read a table of latents together with the names of its id columns.
+
+    Parameters
+    ----------
+    path, id_column, names
+        As in :func:`imgwas.read_latents`.
+
+    Returns
+    -------
+    latents : Latents
+        Its ``source`` holds name, size and digest of the file and the history in its footer.
+    id_columns : pair of str
+        Names to give the columns of family and sample ids when they are written again; a name
+        that no reader would recognise becomes ``IID``.
+    """
+    path = Path(path).expanduser()
+    table = read_table(path)
+    ids = find_ids(table, path, id_column)
+    chosen = choose_names(remaining(table, ids), names, path)
+    if not chosen:
+        raise MalformedError(explain(f"{path} has ids and no other column"))
+    source = provenance(path)
+    history = read_history(path)
+    latents = Latents(
+        values=to_numbers(table, chosen, path),
+        sample_ids=ids.sample_ids,
+        names=tuple(chosen),
+        family_ids=ids.family_ids,
+        source=source | ({"history": history} if history else {}),
+    )
+    family, sample = ("FID", *ids.columns) if len(ids.columns) == 1 else ids.columns
+    return latents, (family, sample if is_id_name(sample) else "IID")
 
 
 def check_table_name(path: Path) -> str:
