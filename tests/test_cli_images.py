@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 
 import numpy as np
 import pytest
@@ -164,12 +165,16 @@ def test_missing_files_can_be_left_out(tmp_path):
     assert listed(tmp_path / "l.tsv") == [("ann17", "")]
 
 
+@cache
+def two_views():
+    disc = moving_disc()
+    return cine_files(disc) + cine_files(disc[::-1], view="2Ch", series="1.2.2")
+
+
 @pytest.fixture
 def hearts(tmp_path):
-    disc = moving_disc()
     for eid in (1000017, 1000023, 1000041):
-        both = cine_files(disc) + cine_files(disc[::-1], view="2Ch", series="1.2.2")
-        write_zip(tmp_path / "bulk" / f"{eid}_20208_2_0.zip", both)
+        write_zip(tmp_path / "bulk" / f"{eid}_20208_2_0.zip", two_views())
     return tmp_path
 
 

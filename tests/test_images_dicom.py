@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zipfile
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pydicom
@@ -30,9 +30,14 @@ def disc():
     return moving_disc()
 
 
+@cache
+def plain_files():
+    return tuple(cine_files(moving_disc()))
+
+
 @pytest.fixture
-def zipped(tmp_path, disc):
-    return write_zip(tmp_path / "1000017_20208_2_0.zip", cine_files(disc))
+def zipped(tmp_path):
+    return write_zip(tmp_path / "1000017_20208_2_0.zip", plain_files())
 
 
 def read(path, *words, **choices):
@@ -189,7 +194,7 @@ def test_a_compression_that_pydicom_decodes(tmp_path, disc):
 
 
 def test_damaged_and_empty_archives(tmp_path, zipped, disc):
-    files = cine_files(disc)
+    files = list(plain_files())
     cut = write_zip(tmp_path / "cut.zip", [*files[:-1], files[-1][:-100]])
     with pytest.raises(MalformedError, match=r"a frame of cut.z\*\* is cut short: 2,780 bytes"):
         read(cut)

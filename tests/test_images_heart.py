@@ -40,6 +40,24 @@ def test_units_and_offset_do_not_matter():
     assert locate_heart(cine * 1e-6 + 5).box == locate_heart(cine).box
 
 
+@pytest.mark.parametrize(("flank", "first"), [(0.030, 20), (0.015, 40)])
+def test_half_of_the_mean_variance_is_the_limit(flank, first):
+    """400 pixels of variance 1 and 400 of a smaller one: half of the mean is about 0.02."""
+    wave = np.sqrt(2) * np.sin(2 * np.pi * np.arange(20) / 20)
+    cine = np.zeros((100, 100, 20))
+    cine[40:60, 40:60] = wave
+    cine[20:40, 40:60] = np.sqrt(flank) * wave
+    assert 0.0200 < cine.var(axis=2).mean() / 2 < 0.0210
+    assert abs(locate_heart(cine).box[0] - first) <= 1
+
+
+def test_a_heart_at_the_border_reaches_it():
+    cine = moving_disc((100, 90), (6, 45)).astype(float)
+    box = locate_heart(cine).box
+    assert box[0] == 0
+    assert abs((box[2] + box[3]) / 2 - 45) <= 1
+
+
 def test_the_larger_of_two_moving_parts():
     cine = moving_disc((160, 160), (110, 60)).astype(float)
     cine[20:27, 20:27] += 400 * np.cos(2 * np.pi * np.arange(50) / 50)

@@ -213,7 +213,7 @@ def test_shapes_hold_no_digit_and_few_letters(sample_id):
 
 def test_shapes_are_counted():
     assert shapes(["a1", "a2", "b12", "c-1", "c-2", "c-3", "dd", "7"]) == (
-        "c-# (3), a# (2), b## (1) and 2 other shapes"
+        "c-# (3), a# (2), # (1) and 2 other shapes"
     )
 
 

@@ -121,7 +121,8 @@ def shape_of(sample_id: str) -> str:
 def shapes(ids: Iterable[str], limit: int = 3) -> str:
     """Name the commonest shapes of ids: ``sub-####### (38), #######_2_0 (2)``."""
     counts = Counter(shape_of(i) for i in ids)
-    named = [f"{shape} ({n:,})" for shape, n in counts.most_common(limit)]
+    order = sorted(counts, key=lambda shape: (-counts[shape], shape))
+    named = [f"{shape} ({counts[shape]:,})" for shape in order[:limit]]
     more = len(counts) - limit
     return ", ".join(named) + (f" and {more:,} other shapes" if more > 0 else "")
 

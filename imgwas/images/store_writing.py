@@ -262,7 +262,6 @@ def _write_series(store: h5py.File, key: str, cine: Cine) -> None:
         compression="gzip",
         compression_opts=1,
         shuffle=True,
-        fletcher32=True,
     )
     described = f"{block.shape} {block.dtype.str}".encode()
     dataset.attrs["min"] = float(block.min())
