@@ -80,6 +80,12 @@ def test_bridges_that_are_not_one_to_one_are_refused_with_counts(tmp_path):
     assert "100" not in message
 
 
+@pytest.mark.parametrize("rows", [("1001\tx1", "1001\tx2"), ("1001\tx1", "1002\tx1")])
+def test_either_side_of_a_bridge_may_be_at_fault(tmp_path, rows):
+    with pytest.raises(InconsistentError, match="is not one to one"):
+        read_bridge(write(tmp_path / "b.tsv", "a\tb", *rows))
+
+
 def test_a_bridge_without_a_header(tmp_path):
     path = write(tmp_path / "b.txt", "1000017 2000017", "1000023 2000023")
     with pytest.raises(MalformedError, match="header may be missing") as raised:
@@ -185,6 +191,13 @@ def test_too_few_in_common():
     with pytest.raises(InconsistentError, match=r"4 of 10 .* At least 50% of the smaller side"):
         match_people(mine, theirs)
     assert len(match_people(mine, theirs, min_overlap=0.4)[0]) == 4
+
+
+def test_the_smaller_side_decides():
+    mine = images(*(f"p{i}" for i in range(10)))
+    assert len(match_people(mine, ["p1", "p2", "p3", "x"])[0]) == 3
+    with pytest.raises(InconsistentError, match="1 of 10"):
+        match_people(mine, ["p1", "x", "y", "z"])
 
 
 def test_a_person_twice_in_the_genotypes():
