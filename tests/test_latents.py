@@ -30,6 +30,7 @@ from imgwas.latents import (
 )
 from imgwas.latents.reliability import intraclass_correlations
 from imgwas.types import Covariates
+from tests.data import data_file
 from tests.people import IDS, covariates_of, latents_of
 
 RNG = np.random.default_rng(0)
@@ -715,3 +716,54 @@ def test_tables_keep_the_name_of_their_id_column(tmp_path):
     with pytest.raises(UsageError, match=r"'l.csv' has the suffix '.csv'\. One of .parquet, .tsv"):
         write_latents(latents_of(["1", "2"]), tmp_path / "l.csv")
     assert read_history(tmp_path / "absent.parquet") == {}
+
+
+# --- real data
+
+
+@pytest.fixture(scope="module")
+def volumes():
+    """Volumes of regions of 40 real brains: sums of others, and one that has two names."""
+    return imgwas.read_latents(
+        data_file("ixi40/dlmuse_vol.csv"),
+        id_column="MRID",
+        names=["702", "512", "520", "504", "513", "521", "418", "505", "516", "524"],
+    )
+
+
+def test_real_volumes_that_are_sums_of_others_are_named(volumes):
+    """Frontal (504) and limbic (505) are left plus right; 418 is another name of 513."""
+    found = fit_components(volumes)
+    assert found.redundant == ("504", "418", "505")
+    assert latent_quality(volumes) == [Finding("418", "equal to 513")]
+    white = found.apply(volumes, whiten=True)
+    np.testing.assert_allclose(np.cov(white.values.T), np.eye(7), atol=1e-9)
+    spectrum = eigen_spectrum(volumes)
+    np.testing.assert_allclose(spectrum.eigenvalues[7:], 0, atol=1e-9)
+    assert spectrum.effective_number() < 4
+
+
+def test_nuisance_of_real_volumes_equals_statsmodels(volumes):
+    people = imgwas.read_covariates(
+        data_file("ixi40/participants.csv"), id_column="MRID", names=["Age", "Sex"]
+    )
+    found = variance_explained(volumes, people)
+    order = [people.sample_ids.index(sample) for sample in volumes.sample_ids]
+    for index, name in enumerate(volumes.names):
+        fitted, _ = ols(volumes.values[:, index], people.values[order])
+        row = found.joint.iloc[index]
+        assert (row["latent"], row["n"]) == (name, 40)
+        assert row["r2_adjusted"] == pytest.approx(fitted.rsquared_adj, abs=1e-9)
+    assert found.matrix("r2_unique").loc["702", "Sex"] > 0.2  # men have larger heads
+    residual = residualize(volumes, people)
+    again = variance_explained(residual, people)
+    np.testing.assert_allclose(again.joint["r2"], 0, atol=1e-12)
+
+
+def test_residuals_of_the_public_toy_equal_statsmodels():
+    latents = imgwas.read_phenotypes(data_file("torchgwas_toy/pheno.tsv"))
+    covariates = imgwas.read_covariates(data_file("torchgwas_toy/covar.tsv"))
+    found = residualize(latents, covariates)
+    for index in range(len(latents.names)):
+        fitted, used = ols(latents.values[:, index], covariates.values)
+        np.testing.assert_allclose(found.values[used, index], fitted.resid, atol=1e-12)

@@ -20,6 +20,7 @@ from imgwas.errors import (
 from imgwas.prediction import Target, bin_target, feature_importance, predict_targets, read_target
 from imgwas.prediction import models as models_module
 from imgwas.prediction.folds import make_task
+from tests.data import data_file
 from tests.people import latents_of
 
 RNG = np.random.default_rng(11)
@@ -30,7 +31,7 @@ FAST = ("linear", "tree")
 
 @pytest.fixture(autouse=True)
 def small_forests(monkeypatch):
-    monkeypatch.setattr(models_module, "TREES", 15)
+    monkeypatch.setattr(models_module, "TREES", 8)
 
 
 def features_of(values, ids=IDS, names=None):
@@ -124,12 +125,12 @@ def test_every_model_and_scheme_has_a_row_with_its_chance():
     table = predict_targets(
         {"latents": features_of(LATENTS), "raw": features_of(LATENTS[:, ::-1] + 1)},
         [classes_of(SEX), bins, number_of(AGE)],
-        schemes=("multiclass", "one-vs-rest", "one-vs-one"),
+        schemes=("multiclass", "one-vs-one"),
         n_folds=2,
     )
     accuracy = table[table["metric"] == "accuracy"]
     assert len(accuracy[accuracy["target"] == "sex"]) == 2 * 4
-    assert len(accuracy[accuracy["target"] == "age in bins"]) == 2 * 4 * 3
+    assert len(accuracy[accuracy["target"] == "age in bins"]) == 2 * 4 * 2
     assert len(table[table["metric"] == "r2"]) == 2 * 4
     assert table["chance"].notna().all()
     assert not table["is_degenerate"].any()
@@ -432,3 +433,26 @@ def test_importance_repeats_with_its_seed():
     assert not one.equals(three)
     with pytest.raises(UsageError, match="n_repeats is 0"):
         feature_importance(*arguments, n_repeats=0)
+
+
+# --- real data
+
+
+def test_sex_and_age_from_real_volumes():
+    """Forty brains, 25 women: sex is predicted above 62.5 %, and age in bins at best as chance."""
+    import imgwas
+
+    volumes = imgwas.read_latents(data_file("ixi40/dlmuse_vol.csv"), id_column="MRID")
+    people = data_file("ixi40/participants.csv")
+    sex = read_target(people, "Sex", id_column="MRID")
+    age = read_target(people, "Age", kind="number", id_column="MRID")
+    table = predict_targets(
+        volumes, [sex, bin_target(age, [40, 55])], models=["linear", "neighbours"]
+    )
+    row = cell(table, "accuracy", target="Sex", model="logistic regression")
+    assert row["chance"] == 0.625
+    assert row["score"] > 0.7
+    bins = cell(table, "accuracy", target="Age in bins", model="nearest neighbours")
+    assert bins["chance"] == 0.825
+    assert bins["score"] <= 0.85
+    assert bins["is_degenerate"] == (bins["score"] == 0.825)
