@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -146,7 +146,7 @@ class _Opened:
         self.file = file
         self.held: list[Any] = []
 
-    def __enter__(self) -> tuple[IO[bytes], int]:
+    def __enter__(self) -> tuple[Any, int]:
         try:
             stream, size = self._packed()
             start = stream.read(4)
@@ -165,9 +165,9 @@ class _Opened:
             raise _foreign(self.file.name, start)
         return stream, size
 
-    def _packed(self) -> tuple[IO[bytes], int]:
+    def _packed(self) -> tuple[Any, int]:
         if not self.file.member:
-            stream: IO[bytes] = self.file.path.open("rb")
+            stream: Any = self.file.path.open("rb")
             self.held.append(stream)
             return stream, self.file.path.stat().st_size
         archive = zipfile.ZipFile(self.file.path)
@@ -199,7 +199,7 @@ def _unreadable(name: str, error: Exception) -> Exception:
     return ReadError(explain(f"{name} cannot be read ({reason})", do="Copy the file again"))
 
 
-def _read(stream: IO[bytes], n: int, name: str) -> bytes:
+def _read(stream: Any, n: int, name: str) -> bytes:
     """Read at most n bytes; a damaged stream is the file's fault, said so."""
     parts, left = [], n
     try:
@@ -215,7 +215,7 @@ def _read(stream: IO[bytes], n: int, name: str) -> bytes:
     return b"".join(parts)
 
 
-def _header(stream: IO[bytes], size: int, name: str) -> VolumeHeader:
+def _header(stream: Any, size: int, name: str) -> VolumeHeader:
     import nibabel
 
     start = _read(stream, 4, name)
@@ -332,7 +332,7 @@ def _affine(header: Any, lengths: tuple[int, ...], name: str) -> tuple[np.ndarra
     return affine, apart
 
 
-def _voxels(stream: IO[bytes], header: VolumeHeader, name: str) -> np.ndarray:
+def _voxels(stream: Any, header: VolumeHeader, name: str) -> np.ndarray:
     _read(stream, header.gap, name)
     content = _read(stream, header.n_bytes, name)
     if len(content) < header.n_bytes:

@@ -83,10 +83,9 @@ def _simpleitk(volume: Volume, template: Volume, dof: int, finest_mm: float) -> 
     """
     sitk = _import_simpleitk()
     fixed, moving = _to_itk(template, sitk), _to_itk(volume, sitk)
-    first = sitk.CenteredTransformInitializer(
-        fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
-    )
+    by_mass = sitk.CenteredTransformInitializerFilter.MOMENTS
     try:
+        first = sitk.CenteredTransformInitializer(fixed, moving, sitk.Euler3DTransform(), by_mass)
         rigid = sitk.Euler3DTransform(_optimise(fixed, moving, first, (8, 4), finest_mm, sitk))
         if dof == 6:
             found = rigid
@@ -112,6 +111,7 @@ def _import_simpleitk() -> Any:
         raise MissingLibraryError(
             explain("registration needs SimpleITK", do="pip install 'imgwas[register]'")
         ) from error
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # sums in one order: the same matrix
     return sitk
 
 
