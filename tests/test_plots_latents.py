@@ -66,7 +66,7 @@ def _again(latents):
 def predictions(metric="accuracy"):
     rows = [
         {"target": target, "features": features, "scheme": scheme, "model": model,
-         "metric": metric, "score": 0.5 + 0.1 * i, "score_sd": 0.02, "chance": 0.44,
+         "metric": metric, "score": 0.5 + 0.1 * i, "score_sd": 0.02, "chance": 0.3 + 0.07 * i,
          "is_degenerate": i == 3}
         for target, scheme in (("sex", "-"), ("age in bins", "one-vs-rest"))
         for features in ("latents", "raw")
@@ -263,11 +263,14 @@ def test_every_bar_has_its_chance_tick():
     bars = [patch for patch in ax.patches if patch.get_width() > 0]
     assert len(bars) == len(table)
     np.testing.assert_allclose(sorted(bar.get_width() for bar in bars), sorted(table["score"]))
-    ticks = [line for line in ax.lines if list(line.get_xdata()) == [0.44, 0.44]]
+    ticks = [line for line in ax.lines if line.get_linewidth() > 1.5]
     assert len(ticks) == len(table)
-    middles = sorted(np.mean(tick.get_ydata()) for tick in ticks)
-    expected = sorted(bar.get_y() + bar.get_height() / 2 for bar in bars)
-    np.testing.assert_allclose(middles, expected, atol=1e-9)
+    chance_of = dict(zip(table["score"].round(9), table["chance"], strict=True))
+    expected = sorted(
+        (bar.get_y() + bar.get_height() / 2, chance_of[round(bar.get_width(), 9)]) for bar in bars
+    )
+    found = sorted((np.mean(tick.get_ydata()), tick.get_xdata()[0]) for tick in ticks)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
     assert sum(bar.get_hatch() is not None for bar in bars) == 4
     names = [text.get_text() for text in ax.get_yticklabels()]
     assert names == ["sex\nlatents", "sex\nraw", "age in bins, one-vs-rest\nlatents",

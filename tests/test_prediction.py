@@ -211,6 +211,15 @@ def test_a_number_that_is_always_the_same_is_marked(caplog):
     assert "DEGENERATE, one number is predicted for everybody" in caplog.text
 
 
+def test_one_fold_that_says_the_same_is_no_mark():
+    """The people of one group have the same features, and so the same prediction."""
+    group = np.arange(N) % 5.0
+    values = LATENTS * (group != 0)[:, None]
+    groups = Target("site", group, IDS, classes=tuple("abcde"))
+    table = predict_targets(features_of(values), classes_of(SEX), models=FAST, groups=groups)
+    assert not table["is_degenerate"].any()
+
+
 # --- folds
 
 
