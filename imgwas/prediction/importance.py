@@ -37,10 +37,12 @@ def feature_importance(
         Classes (score: accuracy) or a number (score: R²).
     model : {"linear", "forest", "neighbours", "tree"}
         Fitted on the other folds.
-    n_folds, groups, seed, threads
+    n_folds : int, default 5
         As in :func:`predict_targets`: the same folds.
     n_repeats : int, default 5
         Shuffles per fold and feature.
+    groups, seed, threads
+        As in :func:`predict_targets`.
 
     Returns
     -------
