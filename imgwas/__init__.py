@@ -1,6 +1,7 @@
 """Genome-wide association of imaging latents.
 
-``open_genotypes`` -> ``read_latents`` -> ``read_covariates`` -> ``associate`` -> ``open_sumstats``.
+``open_images`` -> ``fit`` -> ``encode_images`` -> ``open_genotypes`` -> ``read_latents`` ->
+``read_covariates`` -> ``associate`` -> ``open_sumstats``.
 Names are looked up on first use, so that importing imgwas is instant.
 """
 
@@ -13,28 +14,47 @@ from imgwas._version import __version__
 
 #: public name -> module that defines it
 _PUBLIC = {
+    "ArrayImages": "imgwas.images.volumes",
     "Covariates": "imgwas.types",
     "Genotypes": "imgwas.types",
+    "ImageList": "imgwas.images.listing",
+    "Images": "imgwas.types",
     "ImgwasError": "imgwas.errors",
     "Latents": "imgwas.types",
+    "Recipe": "imgwas.images.recipe",
     "SumStats": "imgwas.sumstats",
+    "TrainSettings": "imgwas.encoders.train_settings",
     "VariantFilters": "imgwas.genotypes",
     "associate": "imgwas.association",
+    "build_cache": "imgwas.images.cache",
     "check_scan": "imgwas.association",
+    "compare_seeds": "imgwas.consensus",
     "covariates_from_frame": "imgwas.tables",
+    "create_encoder": "imgwas.encoders.catalogue",
+    "encode_images": "imgwas.encoders.encoding",
     "export": "imgwas.sumstats",
+    "find_images": "imgwas.images.sources",
+    "fit": "imgwas.encoders.fitting",
+    "fit_folds": "imgwas.encoders.folds",
     "from_pandas_plink": "imgwas.genotypes",
     "latents_from_frame": "imgwas.tables",
+    "load_encoder": "imgwas.encoders.checkpoints",
     "local_cluster": "imgwas.cluster",
     "neg_log10_p_value": "imgwas.sumstats",
     "open_genotypes": "imgwas.genotypes",
+    "open_images": "imgwas.images.volumes",
     "open_sumstats": "imgwas.sumstats",
+    "predict_targets": "imgwas.prediction",
+    "prepare_images": "imgwas.images.prepare",
     "rank_normalize": "imgwas.latents",
     "read_covariates": "imgwas.tables",
     "read_latents": "imgwas.tables",
     "read_phenotypes": "imgwas.tables",
     "select": "imgwas.association",
+    "simulate_brains": "imgwas.simulate.brains",
     "simulate_cohort": "imgwas.simulate",
+    "transform_latents": "imgwas.latents",
+    "variance_explained": "imgwas.latents",
 }
 
 __all__ = ["__version__", *_PUBLIC]

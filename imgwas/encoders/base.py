@@ -218,6 +218,7 @@ class NeuralEncoder(Encoder):
         return out
 
     def _checked(self, images: np.ndarray) -> np.ndarray:
+        _ = self.network  # an encoder without a grid says so
         values = np.ascontiguousarray(images, np.float32)
         if values.shape[1:] != self.grid:
             raise InconsistentError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,11 @@ from imgwas.arrow import from_numpy, from_strings
 from imgwas.errors import MalformedError, UsageError, explain
 from imgwas.files import publish, publish_bytes, sha256_of
 from imgwas.tables.columns import choose_names, find_ids, is_id_name, remaining, to_numbers
-from imgwas.tables.source import provenance, read_table
+from imgwas.tables.latents import FROM_FOOTER
+from imgwas.tables.source import provenance, read_table, stored_footer
 from imgwas.types import Latents
+
+logger = logging.getLogger(__name__)
 
 #: Key of the Parquet footer under which the history stands as JSON.
 FOOTER = b"imgwas"
@@ -66,10 +70,13 @@ def write_latents(
         columns[id_columns[0]] = from_strings(latents.family_ids)
     columns[id_columns[1]] = from_strings(latents.sample_ids)
     if kind == ".tsv":
+        if latents.source.get("people_seen"):
+            logger.warning("%s cannot carry the ledger of training people: use .parquet", path.name)
         return _write_tsv(latents, columns, path)
     for name, column in zip(latents.names, latents.values.T, strict=True):
         columns[name] = _with_nulls(column)
-    footer = json.dumps(dict(history or {}), sort_keys=True, allow_nan=False)
+    kept = {key: latents.source[key] for key in FROM_FOOTER if key in latents.source}
+    footer = json.dumps(kept | dict(history or {}), sort_keys=True, allow_nan=False)
     table = pa.table(columns).replace_schema_metadata({FOOTER: footer.encode()})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
@@ -97,11 +104,12 @@ def open_latents(
     path = Path(path).expanduser()
     table = read_table(path)
     ids = find_ids(table, path, id_column)
-    chosen = choose_names(remaining(table, ids), names, path)
+    history = read_history(path)
+    chosen = choose_names(remaining(table, ids), names or history.get("latent_columns"), path)
     if not chosen:
         raise MalformedError(explain(f"{path} has ids and no other column"))
-    source = provenance(path)
-    history = read_history(path)
+    made = {key: history.pop(key) for key in FROM_FOOTER if key in history}
+    source = provenance(path, **made)
     latents = Latents(
         values=to_numbers(table, chosen, path),
         sample_ids=ids.sample_ids,
@@ -126,15 +134,8 @@ def check_table_name(path: Path) -> str:
 
 def read_history(path: str | Path) -> dict[str, Any]:
     """Read what the footer of a Parquet file says was done; empty for other files."""
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-    except (pa.ArrowException, OSError):
-        return {}
-    try:
-        history = json.loads(metadata.get(FOOTER, b"{}"))
-    except ValueError:
-        return {}
-    return history if isinstance(history, dict) else {}
+    path = Path(path)
+    return stored_footer(path) if path.is_file() else {}
 
 
 def _with_nulls(column: np.ndarray) -> pa.Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class SheetEntry:
     problem: str = ""
 
 
+@runtime_checkable
 class PairLike(Protocol):
     """What a sheet of reconstructions needs of a pair."""
 

@@ -22,6 +22,8 @@ def halved(length: int) -> tuple[int, int]:
     >>> [halved(n) for n in (182, 92, 46, 24, 91)]
     [(92, 1), (46, 0), (24, 1), (12, 0), (46, 1)]
     """
+    if length == 2:
+        return 1, 0
     if length % 2 or (length // 2) % 2:
         return length // 2 + 1, 1
     return length // 2, 0
