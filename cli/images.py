@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from imgwas_cli import logs, options
+from imgwas_cli import images_qc, logs, options
 from imgwas_cli.options import FILE, FOLDER, CommaList, Command, stack
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ _FINDER = (
 def images() -> None:
     """Find images, decide whose count, and turn DICOM cine into a store."""
 
+
+images.add_command(images_qc.qc)
 
 withdrawals = stack(
     [
