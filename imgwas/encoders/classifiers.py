@@ -46,7 +46,7 @@ class SupervisedEncoder(NeuralEncoder):
     can_decode = False
 
     def losses(self, outputs: Any, batch: Batch) -> dict[str, Ratio]:
-        """Cross-entropy with class weights, or squared error."""
+        """Mean over people of weight times cross-entropy, or squared error of known values."""
         if batch.target is None:
             raise UsageError(
                 explain(f"{self.name} needs labels", do="Give --targets FILE --target COLUMN")
@@ -59,8 +59,8 @@ class SupervisedEncoder(NeuralEncoder):
         weights = self._class_weights(outputs)
         target = batch.target.long()
         total = functional.cross_entropy(outputs, target, weight=weights, reduction="sum")
-        weight = weights[target].sum() if weights is not None else outputs.new_tensor(len(target))
-        return {"cross_entropy": Ratio(total, weight)}
+        # not by the sum of weights: in a small batch that would cancel them
+        return {"cross_entropy": Ratio(total, outputs.new_tensor(len(target)))}
 
     def _class_weights(self, outputs: torch.Tensor) -> torch.Tensor | None:
         weights = self.settings.class_weights
@@ -71,14 +71,19 @@ class SupervisedEncoder(NeuralEncoder):
         out: torch.Tensor = network.features(image)  # type: ignore[operator]
         return out
 
-    def predict(self, image: torch.Tensor) -> torch.Tensor:
+    def outputs_of(self, network: nn.Module, features: torch.Tensor) -> torch.Tensor:
         """Return class probabilities (batch, outputs), or values (batch, 1) in their own unit."""
-        outputs: torch.Tensor = self.network(image).float()
+        outputs: torch.Tensor = network.head(features).float()  # type: ignore[operator]
         if self.settings.task == "values":
             outputs = outputs[:, :1] * self.settings.target_sd + self.settings.target_mean
         else:
             outputs = outputs.softmax(dim=1)
         return outputs
+
+    def predict(self, image: torch.Tensor) -> torch.Tensor:
+        """Return what :meth:`outputs_of` says of normalised images."""
+        self.network.eval()
+        return self.outputs_of(self.network, self.latents_of(self.network, image))
 
 
 class CNN(SupervisedEncoder):

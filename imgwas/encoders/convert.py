@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from imgwas.encoders.base import NeuralEncoder
@@ -30,6 +32,29 @@ from imgwas.errors import (
 from imgwas.files import sha256_of
 
 logger = logging.getLogger(__name__)
+
+#: Voxel to mm of the MNI152 template at 1 mm as FSL stores it, where UDIP's images lie: x runs from
+#: right to left.
+MNI_1MM = ((-1, 0, 0, 90), (0, 1, 0, -126), (0, 0, 1, -72), (0, 0, 0, 1))
+
+
+class _Inert(dict[str, Any]):
+    """Stands for a class of Lightning that a checkpoint names; it is never used."""
+
+
+#: Classes that Lightning's checkpoints name beside the weights: as keys of the callbacks' states up
+#: to 1.4 (UDIP's), or around the hyperparameters. Each becomes the inert one.
+_STAND_INS: list[Any] = [
+    (_Inert, f"{package}.{name}")
+    for package in ("pytorch_lightning", "lightning.pytorch")
+    for name in (
+        "callbacks.model_checkpoint.ModelCheckpoint",
+        "callbacks.early_stopping.EarlyStopping",
+        "callbacks.lr_monitor.LearningRateMonitor",
+        "utilities.parsing.AttributeDict",
+    )
+]
+_COUNTER = "num_batches_tracked"
 
 #: Prefixes that training frameworks put before every name.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
@@ -80,24 +105,26 @@ def convert_weights(
     ------
     RefusedError
         If the file holds anything but tensors and plain values.
+    MalformedError
+        If it is damaged, or claims more than its size.
     InconsistentError
         If names or shapes do not fit, which are listed.
+
+    Notes
+    -----
+    UDIP's networks were trained on images in the voxel order of FSL's MNI152 template, left and
+    right as stored (LAS). At 182 x 218 x 182 the encoder therefore expects that lattice, and images
+    in RAS are refused: end the recipe with ``reorient`` and ``axes=LAS``.
     """
     source = _find(Path(path).expanduser())
+    encoder = _planned(origin, dict(settings or {}))
     state = strip_prefixes(read_tensors(source))
     if origin == "udip":
-        encoder = create_encoder("udip", {"grid": (182, 218, 182), **(settings or {})})
         state = rename(state, udip_names())
-    elif origin == "imgwas":
-        given = dict(settings or {})
-        encoder = create_encoder(str(given.pop("encoder", "udip")), given)
-    else:
-        raise UsageError(explain(f"origin is {origin!r}", expected="udip or imgwas"))
-    assert isinstance(encoder, NeuralEncoder)
     wanted = encoder.skeleton().state_dict()
-    state = {name: tensor for name, tensor in state.items() if "num_batches_tracked" not in name}
+    state = {name: tensor for name, tensor in state.items() if _COUNTER not in name}
     for name, tensor in wanted.items():
-        if "num_batches_tracked" in name:
+        if _COUNTER in name:
             state[name] = torch.zeros((), dtype=tensor.dtype)
     compare_state(wanted, state, str(source))
     encoder.load_state(state)
@@ -106,12 +133,32 @@ def convert_weights(
     )
 
 
+def _planned(origin: str, given: dict[str, Any]) -> NeuralEncoder:
+    """Make the encoder that the weights are for."""
+    if origin == "udip":
+        given = {"grid": (182, 218, 182)} | given
+        name = "udip"
+    elif origin == "imgwas":
+        name = str(given.pop("encoder", "udip"))
+    else:
+        raise UsageError(explain(f"origin is {origin!r}", expected="udip or imgwas"))
+    encoder = create_encoder(name, given)
+    if not isinstance(encoder, NeuralEncoder):
+        raise UsageError(explain(f"{name} has no weights to convert", do="Fit it to images"))
+    if not encoder.grid:
+        raise UsageError(explain(f"the grid of {name} is not known", do="--set grid=91,109,91"))
+    if origin == "udip" and encoder.grid == (182, 218, 182):
+        encoder.affine = np.asarray(MNI_1MM, np.float64)
+    return encoder
+
+
 def _find(path: Path) -> Path:
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.suffix in (".ckpt", ".pt", ".pth"))
         if len(found) != 1:
             raise UsageError(
                 explain(f"{path} holds {len(found)} checkpoints",
+                        expected="One .ckpt, .pt or .pth",
                         where=", ".join(p.name for p in found[:3]), do="Name one of them")
             )  # fmt: skip
         return found[0]
@@ -132,12 +179,18 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     DegenerateError
         If a weight is not finite.
     """
+    _check_container(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_STAND_INS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise OpenError(explain(f"{path} cannot be read ({error.strerror or error})")) from error
     except Exception as error:
         text = " ".join(str(error).split())
         if not any(word in text for word in ("weights_only", "Unsupported", "WeightsUnpickler")):
-            raise MalformedError(explain(f"{path} is damaged ({text[:150]})")) from error
+            raise MalformedError(
+                explain(f"{path} is damaged ({text[:150]})", do="Copy or download it again")
+            ) from error
         culprit = re.search(r"GLOBAL [\w.]+", text)
         raise RefusedError(
             explain(
@@ -148,20 +201,73 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             )
         ) from error
     tensors = _tensors_in(content, path)
-    limit = 4 * path.stat().st_size + 1_000_000
-    claimed = sum(t.numel() * t.element_size() for t in tensors.values())
-    if claimed > limit:
-        raise MalformedError(
-            explain(f"{path} has {path.stat().st_size:,} bytes and claims {claimed:,} of weights",
-                    do="Do not trust it")
-        )  # fmt: skip
-    bad = [n for n, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
-    if bad:
-        raise DegenerateError(explain(f"{path} holds weights that are not finite ({bad[0]})"))
+    _check_tensors(tensors, path)
     return {
         name: tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in tensors.items()
     }
+
+
+def _check_container(path: Path) -> None:
+    """Refuse what is no checkpoint, or would unpack to far more than its size."""
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(4)
+        if head[:2] == b"PK":
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(item.file_size for item in archive.infolist())
+            if unpacked > _limit(size):
+                raise MalformedError(
+                    explain(f"{path} has {size:,} bytes and unpacks to {unpacked:,}",
+                            do="Do not trust it")
+                )  # fmt: skip
+            return
+    except OSError as error:
+        raise OpenError(explain(f"{path} cannot be read ({error.strerror or error})")) from error
+    except zipfile.BadZipFile as error:
+        raise MalformedError(
+            explain(f"{path} is damaged ({error})", do="Copy or download it again")
+        ) from error
+    if head[:1] != b"\x80":
+        raise MalformedError(
+            explain(
+                f"{path} is no checkpoint of torch",
+                expected="A file that torch.save wrote",
+                where=f"it has {size:,} bytes and begins with {head[:4]!r}",
+            )
+        )
+
+
+def _limit(size: int) -> int:
+    """Bytes of weights that a file of some size may claim."""
+    return 4 * size + 1_000_000
+
+
+def _check_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuse tensors that claim more than the file holds, of strange kinds, or not finite."""
+    size = path.stat().st_size
+    claimed = sum(t.numel() * t.element_size() for t in tensors.values())
+    if claimed > _limit(size):
+        raise MalformedError(
+            explain(f"{path} has {size:,} bytes and claims {claimed:,} of weights",
+                    do="Do not trust it")
+        )  # fmt: skip
+    strange = [
+        name for name, t in tensors.items()
+        if t.layout != torch.strided or t.is_quantized or t.is_complex() or t.device.type != "cpu"
+    ]  # fmt: skip
+    if strange:
+        raise MalformedError(
+            explain(
+                f"{path} holds tensors that are sparse, quantised, complex or empty of values",
+                where=f"first: {strange[0]}",
+                expected="Plain numbers",
+            )
+        )
+    bad = [n for n, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+    if bad:
+        raise DegenerateError(explain(f"{path} holds weights that are not finite ({bad[0]})"))
 
 
 def _tensors_in(content: Any, path: Path) -> dict[str, torch.Tensor]:

@@ -42,13 +42,21 @@ class PCA(Encoder):
         self.mean = torch.zeros(0)
         self.components = torch.zeros(0, 0)
         self.singular = torch.zeros(0)
+        self.shift, self.scale = torch.zeros(0), torch.zeros(0)
+
+    def fit_scale(self, rows: torch.Tensor) -> None:
+        """Take mean and spread of the training rows of a table, whose columns differ in unit."""
+        from imgwas.encoders.tabular import column_scale
+
+        self.shift, self.scale = column_scale(rows)
 
     def normalise(self, raw: torch.Tensor) -> Batch:
-        """Scale prepared images as the settings say; rows of a table stay what they are."""
+        """Scale prepared images as the settings say; standardise rows of a table."""
         from imgwas.encoders.inputs import image_batch
 
         if raw.ndim == 2:
-            return Batch(raw, torch.ones_like(raw, dtype=torch.bool))
+            rows = (raw - self.shift) / self.scale if len(self.scale) else raw
+            return Batch(rows, torch.ones_like(raw, dtype=torch.bool))
         return image_batch(raw, self.settings)
 
     def update(self, raw: torch.Tensor) -> None:
@@ -72,11 +80,12 @@ class PCA(Encoder):
         keep = self.settings.latents + self.settings.extra
         if stack.shape[1] <= stack.shape[0]:
             _, singular, right = torch.linalg.svd(stack, full_matrices=False)
-            return singular[:keep], right[:keep]
+            usable = singular[:keep] > max(float(singular[0]) * 1e-6, 1e-30)
+            return singular[:keep][usable], right[:keep][usable]
         values, vectors = torch.linalg.eigh(stack @ stack.T)
         values, vectors = values.flip(0)[:keep].clamp(min=0), vectors.flip(1)[:, :keep]
         singular = values.sqrt()
-        usable = singular > singular[0] * 1e-7 if len(singular) else singular > 0
+        usable = singular > max(float(singular[0]) * 1e-6, 1e-30)
         singular, vectors = singular[usable], vectors[:, usable]
         return singular, (vectors / singular).T @ stack
 
@@ -125,26 +134,38 @@ class PCA(Encoder):
         return out
 
     def decode(self, latents: Float32[np.ndarray, "batch k"]) -> Float32[np.ndarray, "batch ..."]:
-        """Return the image that scores stand for."""
-        scores = torch.from_numpy(np.ascontiguousarray(latents, np.float32)) * self.spread
+        """Return the image, on the scale of :meth:`normalise`, that scores stand for."""
+        given = np.ascontiguousarray(latents, np.float32)
+        if given.ndim != 2 or given.shape[1] != self.n_latents:
+            raise InconsistentError(
+                explain(
+                    f"latents of shape {given.shape} were given",
+                    expected=f"{self.name} has {self.n_latents} latents",
+                )
+            )
+        scores = torch.from_numpy(given) * self.spread
         image: np.ndarray = (scores @ self.components + self.mean).numpy()
         return image.reshape(len(image), *self.grid)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return mean, components, singular values and the number of images."""
+        """Return mean, components, singular values, number of images, and scale of a table."""
         return {
             "mean": self.mean.contiguous(),
             "components": self.components.contiguous(),
             "singular": self.singular.contiguous(),
             "n_seen": torch.tensor(self.n_seen),
+            "shift": self.shift.contiguous(),
+            "scale": self.scale.contiguous(),
         }
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take the numbers of :meth:`state`."""
         n_voxels = int(np.prod(self.grid))
+        n_scaled = len(state["scale"]) and n_voxels if "scale" in state else 0
         wanted = {
             "mean": (n_voxels,), "components": (self.n_latents, n_voxels),
-            "singular": (self.n_latents,), "n_seen": (),
+            "singular": (self.n_latents,), "n_seen": (), "shift": (n_scaled,),
+            "scale": (n_scaled,),
         }  # fmt: skip
         found = {name: tuple(tensor.shape) for name, tensor in state.items()}
         if found != wanted:
@@ -154,6 +175,7 @@ class PCA(Encoder):
             )  # fmt: skip
         self.mean, self.components = state["mean"], state["components"]
         self.singular, self.n_seen = state["singular"], int(state["n_seen"])
+        self.shift, self.scale = state["shift"], state["scale"]
 
     def n_parameters(self) -> int:
         """Numbers of mean, components and spreads."""

@@ -57,17 +57,14 @@ def split_people(
     InconsistentError
         If a held-out id has no image.
     """
-    keys = list(sample_ids) if groups is None else list(groups)
-    if len(keys) != len(sample_ids):
-        raise InconsistentError(
-            explain(f"{len(keys):,} groups were given for {len(sample_ids):,} images")
-        )
+    keys = _keys(sample_ids, groups)
     if held_out is None:
         check_range("validation", validation, low=1e-9, high=1 - 1e-9)
         order = sorted(set(keys), key=lambda key: _shuffled(key, seed))
         chosen = set(order[: max(1, round(validation * len(order)))])
     else:
-        unknown = [i for i in held_out if i not in set(sample_ids)]
+        here = set(sample_ids)
+        unknown = [one for one in held_out if one not in here]
         if unknown:
             raise InconsistentError(
                 explain(
@@ -93,7 +90,7 @@ def fold_people(
     sample_ids: Sequence[str], n_folds: int, *, seed: int = 0, groups: Sequence[str] | None = None
 ) -> list[Split]:
     """Divide people into folds; each is the validation part once, groups stay together."""
-    keys = list(sample_ids) if groups is None else list(groups)
+    keys = _keys(sample_ids, groups)
     order = sorted(set(keys), key=lambda key: _shuffled(key, seed))
     if not 2 <= n_folds <= len(order):
         raise UsageError(
@@ -108,6 +105,16 @@ def fold_people(
         )
         for i in range(n_folds)
     ]
+
+
+def _keys(sample_ids: Sequence[str], groups: Sequence[str] | None) -> list[str]:
+    """Return what must stay together: the group of each row, or the person."""
+    keys = list(sample_ids) if groups is None else list(groups)
+    if len(keys) != len(sample_ids):
+        raise InconsistentError(
+            explain(f"{len(keys):,} groups were given for {len(sample_ids):,} images")
+        )
+    return keys
 
 
 def _shuffled(key: str, seed: int) -> bytes:

@@ -22,6 +22,14 @@ class MorphometrySettings:
     hidden: int = 400
 
 
+def column_scale(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of every column; 1 for a column that does not vary."""
+    exact = rows.double()
+    mean, spread = exact.mean(dim=0), exact.std(dim=0, correction=0)
+    varies = spread > 1e-6 * mean.abs()
+    return mean.float(), torch.where(varies, spread, torch.ones_like(spread)).float()
+
+
 class StandardisedAutoencoder(nn.Module):
     """An autoencoder of standardised features; mean and spread are part of its weights."""
 
@@ -35,10 +43,14 @@ class StandardisedAutoencoder(nn.Module):
         self.register_buffer("spread", torch.ones(n_features))
 
     def fit_scale(self, rows: torch.Tensor) -> None:
-        """Take mean and standard deviation of training rows; a constant feature keeps spread 1."""
-        self.mean.copy_(rows.mean(dim=0))
-        spread = rows.std(dim=0, correction=0)
-        self.spread.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
+        """Take mean and standard deviation of training rows; a constant feature keeps spread 1.
+
+        In double precision: a constant column of large numbers has a spread of exactly its
+        rounding otherwise.
+        """
+        mean, spread = column_scale(rows)
+        self.mean.copy_(mean)
+        self.spread.copy_(spread)
 
     def encode(self, rows: torch.Tensor) -> torch.Tensor:
         """(batch, features) of standardised rows to (batch, latents)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from imgwas.checks import duplicates
 from imgwas.encoders.splits import Split
 from imgwas.errors import DegenerateError, InconsistentError, UsageError, explain, first_ids
-from imgwas.tables.columns import find_ids, to_numbers
+from imgwas.tables.columns import MISSING, find_ids, one_number, to_numbers
 from imgwas.tables.source import read_table
+
+logger = logging.getLogger(__name__)
+
+_MISSING = set(MISSING.to_pylist())
+#: PLINK's family id of somebody without one, and a missing cell.
+_NO_GROUP = ("0", "NA", "")
 
 #: More classes than this are values.
 MAX_CLASSES = 20
@@ -60,13 +68,15 @@ def read_targets(
     Raises
     ------
     InconsistentError
-        If people have no row, or a class is missing.
+        If people have no row or several, or a class is missing.
     UsageError
-        If the column does not exist.
+        If the column does not exist, or holds too many texts to be classes.
+    DegenerateError
+        If everybody has the same label.
     """
     from imgwas.checks import did_you_mean
 
-    path = Path(path)
+    path = Path(path).expanduser()
     table = read_table(path)
     ids = find_ids(table, path, id_column)
     if column not in table.column_names:
@@ -74,87 +84,180 @@ def read_targets(
             explain(f"{path} has no column {column!r}",
                     do=did_you_mean(column, table.column_names))
         )  # fmt: skip
-    row_of = {one: row for row, one in enumerate(ids.sample_ids)}
-    absent = [one for one in sample_ids if one not in row_of]
+    rows = _rows_of(ids.sample_ids, sample_ids, path)
+    texts = [_text(value) for value in table[column].to_pylist()]
+    chosen = [texts[row] for row in rows]
+    if task == "auto":
+        task = _guess(chosen, column, path)
+    if task == "classes":
+        return _classes(chosen, column, path)
+    return _values(to_numbers(table, [column], path)[rows, 0], column, path)
+
+
+def _rows_of(there: Sequence[str], wanted: Sequence[str], path: Path) -> list[int]:
+    """Find the one row of each person."""
+    row_of = {one: row for row, one in enumerate(there)}
+    absent = [one for one in wanted if one not in row_of]
     if absent:
         raise InconsistentError(
             explain(
-                f"{len(absent):,} of {len(sample_ids):,} people with images have no row in {path}",
+                f"{len(absent):,} of {len(wanted):,} people with images have no row in {path}",
                 where=first_ids(absent),
                 do="Add them, or leave their images out of the list",
             )
         )
-    rows = [row_of[one] for one in sample_ids]
-    texts = [str(v) if v is not None else "NA" for v in table[column].to_pylist()]
-    chosen = [texts[row] for row in rows]
-    if task == "auto":
-        task = "classes" if _looks_like_classes(chosen) else "values"
-    if task == "classes":
-        return _classes(chosen, column, path)
-    numbers = to_numbers(table, [column], path)[rows, 0]
-    if np.nanstd(numbers) == 0 or not np.isfinite(numbers).any():
-        raise DegenerateError(explain(f"{path}: {column} has one value for everybody"))
-    return Targets(numbers.astype(np.float32), "values", column=column)
+    needed = set(wanted)
+    repeated = [one for one in duplicates(there) if one in needed]
+    if repeated:
+        raise InconsistentError(
+            explain(
+                f"{path} has several rows for {len(repeated):,} people with images",
+                expected="One label per person is needed",
+                where=first_ids(repeated),
+                do="Keep one row per person",
+            )
+        )
+    return [row_of[one] for one in wanted]
 
 
-def _looks_like_classes(texts: Sequence[str]) -> bool:
-    distinct = set(texts)
-    if len(distinct) > MAX_CLASSES:
-        return False
-    return not all(_is_fraction(text) for text in distinct)
+def _text(value: object) -> str:
+    """Write a label one way: ``1`` and ``1.0`` are one class, and so is a missing one."""
+    text = "NA" if value is None else str(value).strip()
+    number = _number(text)
+    if number is None:
+        return "NA" if text in _MISSING else text
+    if np.isnan(number):
+        return "NA"
+    return str(int(number)) if abs(number) < 1e15 and number.is_integer() else text
 
 
-def _is_fraction(text: str) -> bool:
-    """Whether a text is a number that cannot be the number of a class."""
+def _number(text: str) -> float | None:
     try:
-        return not float(text).is_integer()
+        return one_number(text)
     except ValueError:
-        return False
+        return None
+
+
+def _guess(texts: Sequence[str], column: str, path: Path) -> str:
+    """Text and few whole numbers are classes, other numbers are values."""
+    distinct = {text for text in texts if text != "NA"}
+    numbers = [_number(text) for text in distinct]
+    is_text = any(number is None for number in numbers)
+    if is_text and len(distinct) > MAX_CLASSES:
+        raise UsageError(
+            explain(
+                f"{path}: {column} holds {len(distinct):,} different texts",
+                expected=f"Up to {MAX_CLASSES} classes, or numbers",
+                do="Choose another --target, or say --task classes",
+            )
+        )
+    whole = all(number is None or number.is_integer() for number in numbers)
+    task = "classes" if is_text or (whole and len(distinct) <= MAX_CLASSES) else "values"
+    logger.info("labels   %s is learned as %s (--task says otherwise)", column, task)
+    return task
 
 
 def _classes(texts: Sequence[str], column: str, path: Path) -> Targets:
-    missing = [i for i, text in enumerate(texts) if text in ("NA", "nan", "", "N/A", ".")]
-    if missing:
-        raise InconsistentError(
-            explain(
-                f"{path}: {len(missing):,} people have no {column}",
-                do="Leave their images out of the list",
+    for code, meaning in (("NA", "no"), ("-9", "-9, PLINK's code of a missing value, as")):
+        n = sum(text == code for text in texts)
+        if n:
+            raise InconsistentError(
+                explain(
+                    f"{path}: {n:,} people have {meaning} {column}",
+                    do="Leave their images out of the list",
+                )
             )
-        )
-    names = sorted(set(texts))
+    distinct = set(texts)
+    if all(_number(text) is not None for text in distinct):
+        names = sorted(distinct, key=lambda text: one_number(text))
+    else:
+        names = sorted(distinct)
     if len(names) < 2:
         raise DegenerateError(explain(f"{path}: {column} is {names[0]!r} for everybody"))
     number = {name: float(i) for i, name in enumerate(names)}
     values = np.array([number[text] for text in texts], np.float32)
+    sizes = ", ".join(f"{name} {texts.count(name):,}" for name in names)
+    logger.info("classes  %s: %s", column, sizes)
     return Targets(values, "classes", tuple(names), column)
+
+
+def _values(numbers: np.ndarray, column: str, path: Path) -> Targets:
+    known = numbers[np.isfinite(numbers)]
+    if not len(known):
+        raise DegenerateError(explain(f"{path}: {column} is missing for everybody"))
+    if (known == known[0]).all():
+        raise DegenerateError(explain(f"{path}: {column} has one value for everybody"))
+    if (known == -9).any() and not ((known < 0) & (known != -9)).any():
+        raise InconsistentError(
+            explain(
+                f"{path}: {int((known == -9).sum()):,} people have {column} -9, the only negative "
+                "value",
+                expected="It looks like PLINK's code of a missing value",
+                do="Write NA where the value is missing",
+            )
+        )
+    n_missing = len(numbers) - len(known)
+    if n_missing:
+        logger.info("labels   %s is missing for %d of %d people: they do not count in the loss",
+                    column, n_missing, len(numbers))  # fmt: skip
+    return Targets(numbers.astype(np.float32), "values", column=column)
 
 
 def settings_for(settings: Any, targets: Targets | None, split: Split, name: str) -> Any:
     """Fill in what follows from the labels: outputs, class weights, mean and spread.
 
     A class's weight is n / (classes * its size among the training people): rare classes weigh
-    more, not less.
+    more, not less, and the mean weight of a training person is 1. Weights that the user gave stay.
+    Nothing is taken from held-out people.
+
+    Raises
+    ------
+    DegenerateError
+        If the training people lack a class, have one value, or no held-out label is known.
     """
     if targets is None:
         raise UsageError(
             explain(f"{name} is trained on labels", do="Give --targets FILE --target COLUMN")
         )
-    train = targets.values[list(split.train)]
+    train = targets.values[list(split.train)].astype(np.float64)
     if targets.task == "values":
-        mean, sd = float(np.nanmean(train)), float(np.nanstd(train))
+        mean, sd = _scale(train, targets.values[list(split.validation)], targets.column)
         return replace(settings, task="values", outputs=1, target_mean=mean, target_sd=sd)
     n = len(targets.class_names)
     counts = np.bincount(train.astype(int), minlength=n)
     if (counts == 0).any():
         absent = targets.class_names[int(np.argmin(counts))]
         raise DegenerateError(
-            explain(f"nobody of the class {absent!r} is among the training people")
+            explain(
+                f"nobody of the class {absent!r} is among the {len(train):,} training people",
+                do="Use fewer folds, another seed, or leave the class out",
+            )
         )
-    weights = tuple(float(len(train) / (n * c)) for c in counts)
+    weights = settings.class_weights if not settings.class_names else ()
+    if weights and (len(weights) != n or min(weights) <= 0):
+        raise UsageError(
+            explain(
+                f"class_weights are {', '.join(f'{w:g}' for w in weights)}",
+                expected=f"{n} numbers above 0, for {', '.join(targets.class_names)}",
+            )
+        )
+    weights = weights or tuple(float(len(train) / (n * c)) for c in counts)
     return replace(
         settings, task="classes", outputs=n, class_weights=weights,
         class_names=targets.class_names,
     )  # fmt: skip
+
+
+def _scale(train: np.ndarray, held_out: np.ndarray, column: str) -> tuple[float, float]:
+    """Mean and standard deviation of the training people's known values."""
+    known = train[np.isfinite(train)]
+    for who, n in (("training", len(known)), ("held-out", int(np.isfinite(held_out).sum()))):
+        if not n:
+            raise DegenerateError(explain(f"{column} is missing for all {who} people"))
+    sd = float(known.std())
+    if not sd > 1e-7 * abs(float(known.mean())):
+        raise DegenerateError(explain(f"{column} has one value for all training people"))
+    return float(known.mean()), sd
 
 
 def scaled_values(targets: Targets, settings: Any) -> np.ndarray:
@@ -170,17 +273,31 @@ def read_groups(
 ) -> list[str]:
     """Read the family (or any group) of people: an id column and one more.
 
-    A person without a row is a group of their own.
+    A person without a row, or with 0 or nothing for a family, is a group of their own.
+
+    Raises
+    ------
+    InconsistentError
+        If the table knows the group of none of the people.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     table = read_table(path)
     ids = find_ids(table, path, id_column)
     others = [name for name in table.column_names if name not in ids.columns]
     if ids.family_ids is not None:
         groups = list(ids.family_ids)
     elif others:
-        groups = [str(value) for value in table[others[0]].to_pylist()]
+        groups = [_text(value) for value in table[others[0]].to_pylist()]
     else:
         raise UsageError(explain(f"{path} has ids and no column of groups"))
     group_of = dict(zip(ids.sample_ids, groups, strict=True))
-    return [f"g:{group_of[one]}" if one in group_of else f"i:{one}" for one in sample_ids]
+    known = {one: group for one, group in group_of.items() if group not in _NO_GROUP}
+    n = sum(one in known for one in sample_ids)
+    if not n:
+        raise InconsistentError(
+            explain(f"{path} names a group of none of the {len(sample_ids):,} people with images",
+                    where=f"their ids: {first_ids(sample_ids)}; its ids: "
+                    f"{first_ids(ids.sample_ids)}")
+        )  # fmt: skip
+    logger.info("groups   known for %d of %d people; the others stand alone", n, len(sample_ids))
+    return [f"g:{known[one]}" if one in known else f"i:{one}" for one in sample_ids]

@@ -41,6 +41,15 @@ def patch_corners(
     >>> len(corners), corners[0], corners[1], corners[-1]
     (27, (0, 0, 0), (0, 0, 30), (100, 100, 60))
     """
+    if not len(grid) == len(patch) == len(steps):
+        raise UsageError(
+            explain(
+                f"a patch of {_by(patch)} with {_by(steps)} steps does not divide a grid of "
+                f"{_by(grid)}",
+                expected="Each needs one number an axis",
+                do="--set patch=55,55,35 --set steps=3,3,3",
+            )
+        )
     starts = []
     for n, size, count in zip(grid, patch, steps, strict=True):
         if not 1 <= size <= n or count < 1:
