@@ -9,7 +9,7 @@ from typing import Any
 import click
 from imgwas_cli import options
 from imgwas_cli.options import FILE, FOLDER, Command
-from imgwas_cli.running import bar, cores, device, log_into
+from imgwas_cli.running import bar, choose_people, cores, device, log_into, people
 
 logger = logging.getLogger("imgwas.cli")
 
@@ -32,6 +32,7 @@ logger = logging.getLogger("imgwas.cli")
     show_default=True,
     help="Of activations.",
 )
+@people
 @click.option("--visit", help="Which visit, where there are several.")
 @click.option(
     "--in-sample",
@@ -62,7 +63,7 @@ def encode(images: Path, encoder: Path, **given: Any) -> None:
 
     out: Path = given["out"]
     log_into(out.parent / f"{out.stem}.logs", given)
-    opened = open_images(images, visit=given["visit"])
+    opened = choose_people(open_images(images, visit=given["visit"]), given)
     where = choose_device(given["device"])
     loaded = load_encoder(encoder, device=str(where))
     _compare_recipes(opened, loaded.about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,15 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from imgwas_cli import logs
-from imgwas_cli.options import stack
+from imgwas_cli.options import FILE, stack
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from imgwas.types import Images
+
+logger = logging.getLogger("imgwas.cli")
 
 workers = stack(
     [
         click.option("--workers", type=click.IntRange(1), help="Start that many dask processes."),
         click.option("--scheduler", metavar="URL", help="Join a running dask scheduler."),
+    ]
+)
+people = stack(
+    [
+        click.option("--keep", type=FILE, multiple=True, help="Only the people of this list."),
+        click.option("--remove", type=FILE, multiple=True, help="Not the people of this list."),
     ]
 )
 device = stack(
@@ -80,3 +91,29 @@ def cores(given: int | None) -> int:
     from imgwas.cluster import available_cores
 
     return given or available_cores()
+
+
+def choose_people(images: Images, given: dict[str, Any]) -> Images:
+    """Keep and remove people by the lists of --keep and --remove."""
+    if not given["keep"] and not given["remove"]:
+        return images
+    from imgwas.errors import InconsistentError, explain
+    from imgwas.images.volumes import SubsetImages
+    from imgwas.tables import read_id_list
+
+    keep = {one for path in given["keep"] for one in read_id_list(path).sample_ids}
+    remove = {one for path in given["remove"] for one in read_id_list(path).sample_ids}
+    rows = [
+        i
+        for i, one in enumerate(images.sample_ids)
+        if (not given["keep"] or one in keep) and one not in remove
+    ]
+    logger.info("people   %d of %d are chosen by --keep and --remove", len(rows), len(images))
+    if not rows:
+        raise InconsistentError(
+            explain(
+                "--keep and --remove leave nobody",
+                do="Compare the ids of the lists with the column sample_id of images.tsv",
+            )
+        )
+    return SubsetImages(images, rows)

@@ -37,6 +37,8 @@ imgwas simulate cohort/ --populations 3 --fst 0.05 --sib-pairs 50 --missing-call
 @click.option("--missing-calls", default=0.0, show_default=True, help="Share of missing calls.")
 @click.option("--missing-latents", default=0.0, show_default=True, help="Share of missing values.")
 @click.option("--messy-ids", is_flag=True, help="Leading zeros, other orders, extra people.")
+@click.option("--brains", is_flag=True, help="Also a brain image of everyone: brains/ID.nii.gz.")
+@click.option("--grid", type=CommaList(), default="40,48,40", show_default=True, help="Of brains.")
 @click.option("--seed", default=0, show_default=True, help="Everything follows from it.")
 def simulate(**given: Any) -> None:
     """Write genotypes with LD, latents with planted effects, covariates, and truth.tsv.
@@ -59,6 +61,8 @@ def simulate(**given: Any) -> None:
             **{name: given[name] for name in _PASSED},
             **chromosomes,
         )
+    if given["brains"]:
+        _write_brains(cohort, out, given)
     click.echo(f"{len(cohort.truth)} planted effects are listed in {out / 'truth.tsv'}", err=True)
     click.echo(
         f"next: imgwas associate --bfile {cohort.bfile} --latents {cohort.latents} "
@@ -71,3 +75,47 @@ _PASSED = (
     "variance_explained", "covariate_r2", "populations", "fst", "sib_pairs", "trios", "duplicates",
     "missing_latents", "messy_ids", "seed",
 )  # fmt: skip
+
+
+def _write_brains(cohort: Any, out: Path, given: dict[str, Any]) -> None:
+    """Let the first latents be the volumes of brain regions, one each."""
+    import numpy as np
+
+    from imgwas.errors import UsageError, explain
+    from imgwas.images.nifti import Volume, write_volume
+    from imgwas.simulate.brains import ANATOMY, simulate_brains
+    from imgwas.tables import read_latents
+
+    if len(given["grid"]) != 3 or not all(n.isdigit() for n in given["grid"]):
+        raise UsageError(
+            explain(f"--grid is {','.join(given['grid'])}", expected="Three numbers: 40,48,40")
+        )
+    latents = read_latents(cohort.latents)
+    values = latents.values - np.nanmean(latents.values, axis=0)
+    factors = np.nan_to_num(values / np.nanstd(values, axis=0))[:, : len(ANATOMY)]
+    regions = tuple(ANATOMY)[: factors.shape[1]]
+    folder = out / "brains"
+    folder.mkdir(exist_ok=True)
+    options = {"grid": tuple(map(int, given["grid"])), "regions": regions, "seed": given["seed"]}
+    with bar(len(factors), "brains", "image") as progress:
+        for i, one in enumerate(latents.sample_ids):
+            brain = simulate_brains(1, factors=factors[i : i + 1], **options | {"seed": i})
+            write_volume(folder / f"{one}.nii.gz", Volume(brain.values[0], brain.affine))
+            if progress is not None:
+                progress(1)
+    template = simulate_brains(
+        1, factors=np.zeros((1, len(regions))), noise=0, head_sd=0, **options
+    )
+    write_volume(out / "template.nii.gz", Volume(template.values[0], template.affine))
+    labels = Volume(template.labels.astype(np.float32), template.affine)
+    write_volume(out / "regions.nii.gz", labels, dtype="uint8")
+    names = "".join(
+        f"{number}\t{name}\t{latent}\n"
+        for number, (name, latent) in enumerate(zip(regions, latents.names, strict=False), start=1)
+    )
+    (out / "regions.tsv").write_text("label\tregion\tlatent\n" + names, encoding="utf-8")
+    ids = latents.sample_ids[: len(latents.sample_ids) // 2]
+    (out / "train.txt").write_text("IID\n" + "".join(f"{one}\n" for one in ids), encoding="utf-8")
+    click.echo(
+        f"{len(factors)} brains are in {folder}; {out / 'train.txt'} lists half of them", err=True
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from imgwas_cli import options
 from imgwas_cli.options import FILE, FOLDER, Command
-from imgwas_cli.running import bar, cores, device, log_into
+from imgwas_cli.running import bar, choose_people, cores, device, log_into, people
 
 if TYPE_CHECKING:
     from imgwas.encoders.splits import Split
@@ -26,7 +26,7 @@ imgwas train cnn prepared/ --out run/ --targets people.csv --target sex --folds 
 GROUPS = {
     "Encoder": ["settings", "train_settings", "config", "start_from"],
     "Labels (supervised encoders)": ["targets", "target", "task", "folds"],
-    "People": ["validation", "held_out", "groups", "id_column", "visit"],
+    "People": ["keep", "remove", "validation", "held_out", "groups", "id_column", "visit"],
     "Output": ["out", "overwrite", "tensorboard", "quiet", "verbose"],
     "Compute": ["device", "devices", "cache", "cache_dtype", "threads"],
 }
@@ -67,6 +67,7 @@ GROUPS = {
 )
 @click.option("--held-out", type=FILE, help="Hold out exactly these people (a list of ids).")
 @click.option("--groups", type=FILE, help="Table of id and family: families are never parted.")
+@people
 @click.option("--id-column", help="Column that holds the sample ids.")
 @click.option("--visit", help="Which visit, where there are several.")
 @click.option("--overwrite", is_flag=True, help="Throw away another run in --out.")
@@ -102,7 +103,7 @@ def train(encoder: str, images: Path, **given: Any) -> None:
     settings, training = _settings(given)
     create_encoder(encoder, settings)
     log_into(given["out"], given)
-    opened = open_images(images, visit=given["visit"])
+    opened = choose_people(open_images(images, visit=given["visit"]), given)
     logger.info("images   %r", opened)
     opened = _cached(opened, given)
     targets = _targets(opened, given)

@@ -22,12 +22,16 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 #: module -> distribution, where the names differ
-DISTRIBUTION = {"yaml": "pyyaml", "pandas_plink": "pandas-plink", "bed_reader": "bed-reader"}
+DISTRIBUTION = {
+    "SimpleITK": "simpleitk", "bed_reader": "bed-reader", "pandas_plink": "pandas-plink",
+    "sklearn": "scikit-learn", "yaml": "pyyaml",
+}  # fmt: skip
 
 #: declared although nothing imports them by name
 NOT_IMPORTED = {
     "dask": "distributed is its other half and wants the same version",
     "pandas-plink": "its tables and arrays are accepted by what they are, not by type",
+    "imgwas": "the test environment has every extra",
     "pytest-timeout": "a plugin of pytest",
     "pytest-xdist": "a plugin of pytest",
 }
@@ -50,6 +54,8 @@ def extra(name: str) -> set[str]:
 
 
 DECLARED = names_of(PROJECT["project"]["dependencies"])
+EXTRA_NAMES = ("register", "dicom", "hdf5", "predict", "tensorboard")
+EXTRAS = set().union(*map(extra, EXTRA_NAMES))
 
 
 def distributions(imports: dict[str, Path]) -> set[str]:
@@ -90,7 +96,23 @@ def test_version_is_one():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--version"], ["--help"], ["associate", "--help"], ["plot", "--help"]],
+    [
+        [*words, "--help"]
+        for words in (
+            [],
+            ["associate"],
+            ["plot"],
+            ["images"],
+            ["preprocess"],
+            ["train"],
+            ["encode"],
+            ["encoders"],
+            ["reconstruct"],
+            ["weights", "convert"],
+            ["latents", "report"],
+        )
+    ]
+    + [["--version"]],
     ids=" ".join,
 )
 def test_help_is_instant(arguments):
@@ -109,8 +131,9 @@ def test_help_is_instant(arguments):
 
 @pytest.mark.parametrize("module", modules(), ids=str)
 def test_importing_a_module_imports_little(module):
-    """What a scan does not need is imported where it is used."""
-    assert imports_at_start(module) - set(sys.stdlib_module_names) - LIGHT == set()
+    """What a scan does not need is imported where it is used; networks are made of torch."""
+    light = LIGHT | ({"torch"} if module.is_relative_to("imgwas/encoders") else set())
+    assert imports_at_start(module) - set(sys.stdlib_module_names) - light == set()
 
 
 def test_every_dependency_is_used():
@@ -120,12 +143,20 @@ def test_every_dependency_is_used():
 
 def test_every_import_is_declared():
     # jaxtyping is imported for type checkers and under pytest only, see imgwas/shapes.py
-    assert distributions(all_imports()) - DECLARED == {"jaxtyping"}
+    assert distributions(all_imports()) - DECLARED - EXTRAS == {"jaxtyping"}
+
+
+def test_every_extra_is_used_and_named_in_an_error():
+    """tensorboard is imported by torch."""
+    assert EXTRAS - distributions(all_imports()) == {"tensorboard"}
+    source = "".join((ROOT / path).read_text(encoding="utf-8") for path in modules())
+    for name in EXTRA_NAMES:
+        assert f"imgwas[{name}]" in source, name
 
 
 def test_everything_tests_import_is_declared():
     wanted = distributions(all_imports("tests"))
-    assert wanted - DECLARED - extra("test") == set()
+    assert wanted - DECLARED - EXTRAS - extra("test") == set()
     assert extra("test") - wanted - set(NOT_IMPORTED) == set()
 
 
@@ -133,7 +164,7 @@ def test_optional_groups_are_pinned_exactly():
     constraints = (ROOT / "tests/constraints.txt").read_text(encoding="utf-8")
     lines = [line for line in constraints.splitlines() if not line.startswith("#")]
     pins = dict(line.split("==") for line in lines)
-    wanted = DECLARED.union(*map(extra, PROJECT["project"]["optional-dependencies"]))
+    wanted = DECLARED.union(*map(extra, PROJECT["project"]["optional-dependencies"])) - {"imgwas"}
     assert wanted - set(pins) == set()
     assert pins["torch"] == "2.13.0"
     for requirement in PROJECT["project"]["optional-dependencies"]["lint"]:
