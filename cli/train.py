@@ -98,10 +98,13 @@ def train(encoder: str, images: Path, **given: Any) -> None:
     again. Everyone a network has seen is noted, and a scan of them is refused.
     """
     from imgwas.encoders.catalogue import create_encoder
+    from imgwas.encoders.train_settings import TrainSettings
     from imgwas.images.volumes import open_images
+    from imgwas.settings import build
 
     settings, training = _settings(given)
     create_encoder(encoder, settings)
+    build(TrainSettings, training, where="train")
     log_into(given["out"], given)
     opened = choose_people(open_images(images, visit=given["visit"]), given)
     logger.info("images   %r", opened)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from imgwas.checks import check_range
 from imgwas.errors import InconsistentError, UsageError, explain
 from imgwas.shapes import Float32
 
@@ -33,6 +34,19 @@ class ImageSettings:
     intensity: Literal["zscore", "minmax", "symmetric", "none"] = "zscore"
     background: Literal["shift", "zero"] = "shift"
     mask: Literal["nonzero", "all"] = "nonzero"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no network can be built from; every setting passes here."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int) and not isinstance(value, bool):
+                check_range(field.name, value, low=0 if field.name == "extra" else 1, high=1e9)
+            elif isinstance(value, float):
+                # a share of units; weights and scales of any other size
+                low, high = (0.0, 0.999) if field.name == "dropout" else (-1e30, 1e30)
+                check_range(field.name, value, low=low, high=high)
+        for n in self.grid:
+            check_range("grid", n, low=1)
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,8 @@ def fit(
     train = _train_settings(encoder, train)
     split = split or split_people(images.sample_ids, seed=train.seed)
     made = _for_images(encoder, images, settings, targets, split)
+    if isinstance(made, NeuralEncoder):
+        made.skeleton()  # what cannot be built must not leave a run behind
     run = Run(out)
     values = scaled_values(targets, made.settings) if targets is not None else None
     run.start(made, images, split, train, seen=seen, targets=values, overwrite=overwrite)

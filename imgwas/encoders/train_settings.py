@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from imgwas.checks import check_range
 from imgwas.errors import UsageError, explain
+
+#: Larger numbers, infinity among them, are no settings.
+LARGEST = 2**62
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,16 @@ class TrainSettings:
         for name in ("epochs", "batch", "accumulate", "keep", "threads"):
             if getattr(self, name) < 1:
                 raise UsageError(explain(f"{name} is {getattr(self, name)}", expected="At least 1"))
+        for name in ("weight_decay", "noise", "patience", "stop_after", "save_steps", "seed"):
+            check_range(name, getattr(self, name), low=0, high=LARGEST)
+        check_range("min_rate", self.min_rate, low=0, high=1)
         if not 0 < self.learning_rate < 10:
             raise UsageError(
                 explain(f"learning_rate is {self.learning_rate}", expected="Above 0, e.g. 1e-3")
             )
+        if not 0 < self.factor < 1:
+            raise UsageError(explain(f"factor is {self.factor}", expected="Above 0 and below 1"))
         if not 0 <= self.ema < 1:
             raise UsageError(explain(f"ema is {self.ema}", expected="From 0 to below 1"))
-        if self.clip is not None and self.clip <= 0:
+        if self.clip is not None and not 0 < self.clip <= LARGEST:
             raise UsageError(explain(f"clip is {self.clip}", expected="Above 0, or none"))
