@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgwas.checks import duplicates
-from imgwas.errors import InconsistentError, explain, first_ids
+from imgwas.errors import InconsistentError, explain, first_ids, redact
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,18 @@ class ImageFile:
 
     @property
     def name(self) -> str:
-        """File name for messages: ``archive.zip:T1/T1_brain.nii.gz``."""
+        """Name in tables that are private: ``archive.zip:T1/T1_brain.nii.gz``."""
         return f"{self.path.name}:{self.member}" if self.member else self.path.name
+
+    @property
+    def shown(self) -> str:
+        """Name for messages: of a person's file nothing that could be an id is left to read."""
+        if not self.sample_id:
+            return self.name
+        stem, dot, ending = self.path.name.partition(".")
+        masked = f"{redact(stem)}{dot}{ending}"
+        in_zip = self.member and self.path.suffix == ".zip"
+        return f"{masked}:{self.member}" if in_zip else masked
 
 
 @dataclass(frozen=True)

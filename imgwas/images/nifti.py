@@ -100,13 +100,13 @@ def read_volume(image: ImageFile | Path | str, *, dimensions: tuple[int, ...] = 
     """
     file = image if isinstance(image, ImageFile) else ImageFile("", Path(image))
     with _Opened(file) as (stream, size):
-        header = _header(stream, size, file.name)
-        _check_dimensions(header.grid, dimensions, file.name)
-        raw = _voxels(stream, header, file.name)
+        header = _header(stream, size, file.shown)
+        _check_dimensions(header.grid, dimensions, file.shown)
+        raw = _voxels(stream, header, file.shown)
     values = raw.reshape(header.grid, order="F").astype(np.float32)
     if (header.slope, header.intercept) != (1.0, 0.0):
         values = values * np.float32(header.slope) + np.float32(header.intercept)
-    _check_values(values, file.name)
+    _check_values(values, file.shown)
     return Volume(np.ascontiguousarray(values), header.affine)
 
 
@@ -114,7 +114,7 @@ def read_header(image: ImageFile | Path | str) -> VolumeHeader:
     """Read and check the header of a NIfTI file without its voxels."""
     file = image if isinstance(image, ImageFile) else ImageFile("", Path(image))
     with _Opened(file) as (stream, size):
-        return _header(stream, size, file.name)
+        return _header(stream, size, file.shown)
 
 
 def write_volume(path: Path, volume: Volume, *, dtype: str = "float32") -> str:
@@ -152,17 +152,17 @@ class _Opened:
             start = stream.read(4)
             stream.seek(0)
         except FileNotFoundError as error:
-            raise OpenError(explain(f"{self.file.name} does not exist")) from error
+            raise OpenError(explain(f"{self.file.shown} does not exist")) from error
         except (OSError, zipfile.BadZipFile, RuntimeError, KeyError) as error:
             self.__exit__()
-            raise _unreadable(self.file.name, error) from error
+            raise _unreadable(self.file.shown, error) from error
         if start.startswith(GZIP):
             unpacked: Any = gzip.GzipFile(fileobj=stream)
             self.held.append(unpacked)
             return unpacked, size
         if start.startswith(ZIP) or any(start.startswith(magic) for magic in FOREIGN):
             self.__exit__()
-            raise _foreign(self.file.name, start)
+            raise _foreign(self.file.shown, start)
         return stream, size
 
     def _packed(self) -> tuple[Any, int]:

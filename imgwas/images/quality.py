@@ -162,7 +162,7 @@ def _unread(file: ImageFile, error: ImgwasError, kind: str) -> Problem:
     elif not isinstance(error, MalformedError):
         kind = "unreadable"
     text = " ".join(str(error).split())
-    for name in (str(file.path), file.name, file.path.name):
+    for name in (str(file.path), file.name, file.shown, file.path.name):
         text = text.replace(name, "the file")
     return Problem(kind, text[:1].upper() + text[1:])
 

@@ -130,12 +130,12 @@ class Skullstrip:
         archive = work.file.path if work.file.member else None
         inside = archive is not None and not work.file.mask.exists()
         source = (
-            ImageFile("", archive, member=str(work.file.mask))
+            ImageFile(work.file.sample_id, archive, member=str(work.file.mask))
             if inside and archive is not None
-            else ImageFile("", work.file.mask)
+            else ImageFile(work.file.sample_id, work.file.mask)
         )
         mask = read_volume(source)
-        lattice.check_space(space_of(mask), work.origin, f"the mask {source.name}")
+        lattice.check_space(space_of(mask), work.origin, f"the mask {source.shown}")
         moved = Volume(mask.values, work.moved @ mask.affine)
         return np.asarray(lattice.resample(moved, space_of(work.volume), order=0).values > 0.5)
 

@@ -52,7 +52,7 @@ class VolumeImages(Images):
         """Return one person's volume."""
         file = self.files[index]
         volume = read_volume(file, dimensions=(len(self.grid),))
-        check_space(space_of(volume), self.space, file.name)
+        check_space(space_of(volume), self.space, file.shown)
         return volume.values
 
     def fingerprint(self) -> dict[str, Any]:
