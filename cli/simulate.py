@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from imgwas_cli.options import FOLDER, CommaList, Command
+from imgwas_cli.options import FILE, FOLDER, CommaList, Command
 from imgwas_cli.running import bar
 
 EXAMPLE = """
@@ -18,6 +18,7 @@ imgwas simulate cohort/ --populations 3 --fst 0.05 --sib-pairs 50 --missing-call
 @click.command(cls=Command, example=EXAMPLE)
 @click.argument("out", type=FOLDER)
 @click.option("--samples", default=2000, show_default=True, help="People.")
+@click.option("--ids", type=FILE, help="Genotypes for the people of this table, e.g. images.tsv.")
 @click.option("--variants", default=20_000, show_default=True, help="Variants.")
 @click.option("--latents", default=16, show_default=True, help="Latents.")
 @click.option("--causal", default=10, show_default=True, help="Variants with an effect.")
@@ -53,6 +54,7 @@ def simulate(**given: Any) -> None:
         cohort = simulate_cohort(
             out,
             n_samples=given["samples"],
+            sample_ids=_ids(given["ids"]),
             n_variants=given["variants"],
             n_latents=given["latents"],
             n_causal=given["causal"],
@@ -75,6 +77,15 @@ _PASSED = (
     "variance_explained", "covariate_r2", "populations", "fst", "sib_pairs", "trios", "duplicates",
     "missing_latents", "messy_ids", "seed",
 )  # fmt: skip
+
+
+def _ids(path: Path | None) -> tuple[str, ...] | None:
+    if path is None:
+        return None
+    from imgwas.tables.columns import find_ids
+    from imgwas.tables.source import read_table
+
+    return find_ids(read_table(path), path, None).sample_ids
 
 
 def _write_brains(cohort: Any, out: Path, given: dict[str, Any]) -> None:

@@ -222,6 +222,29 @@ def test_ci_runs_the_readme(name):
     assert f"readme_command {name})" in script
 
 
+def test_readme_leads_from_images_to_a_manhattan_plot(tmp_path, monkeypatch):
+    """On simulated brains small enough to train on in seconds."""
+    import torch
+    from imgwas_cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+    words = "simulate . --brains --samples 48 --variants 500 --latents 3 --causal 3 --grid 16,18,16"
+    assert run(words.split()) == 0
+    (tmp_path / "udip.yaml").write_text(
+        "encoder: {latents: 3, levels: 1, width: 2}\ntrain: {epochs: 2, batch: 8}\n"
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for line in readme_block("images").splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "imgwas"
+        assert run(arguments) == 0, line
+    torch.set_num_threads(threads)
+    results = imgwas.open_sumstats(tmp_path / "results")
+    assert results.latents == ("L000", "L001", "L002")
+    assert (tmp_path / "manhattan.pdf").stat().st_size > 1000
+
+
 def test_readme_commands_run_as_written(tmp_path, monkeypatch):
     """On a cohort whose files have the names that the README uses."""
     from imgwas_cli.main import run

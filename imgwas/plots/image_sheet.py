@@ -201,16 +201,16 @@ def _entry(number: int, row: Quality) -> SheetEntry:
     return SheetEntry(f"{number}", volume.values, problem, zooms)
 
 
-def reconstruction_sheet(pairs: Sequence[PairLike]) -> Figure:
+def reconstruction_sheet(pairs: Sequence[PairLike], *, figure: Figure | None = None) -> Figure:
     """Draw originals, reconstructions and their difference, one row a person.
 
     Original and reconstruction share one window (percentiles 1 and 99.5 of the original inside its
     mask); the difference is symmetric about white. Outside the mask nothing is drawn, because the
-    loss does not look there.
+    loss does not look there. ``figure`` is drawn into, if given, and returned.
     """
     if not pairs:
         raise UsageError("there is no image to draw.")
-    figure = _figure(len(pairs) * 0.95 + 0.35)
+    figure = figure or _figure(len(pairs) * 0.95 + 0.35)
     axes = figure.subplots(len(pairs), 3, squeeze=False)
     for row, pair in zip(axes, pairs, strict=True):
         inside = pair.original[pair.mask]

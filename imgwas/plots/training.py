@@ -30,6 +30,8 @@ def learning_curve(
     -------
     Axes
     """
+    from matplotlib.ticker import MaxNLocator
+
     if not history:
         raise UsageError("the history is empty: nothing has been trained yet.")
     ax = own_axes(ax, width=ONE_COLUMN, height=2.4)
@@ -47,6 +49,7 @@ def learning_curve(
     low, high = min(validation), max(max(validation), *(row["train_loss"] for row in history))
     if low > 0 and high / low > 20:
         ax.set_yscale("log")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("epoch")
     ax.set_ylabel("loss")
     ax.legend(frameon=False, fontsize=6.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ def simulate_cohort(
     out: str | Path,
     *,
     n_samples: int = 2000,
+    sample_ids: Sequence[str] | None = None,
     n_variants: int = 20_000,
     n_latents: int = 16,
     n_causal: int = 10,
@@ -68,6 +69,8 @@ def simulate_cohort(
     ----------
     out : path
         Folder; it is made.
+    sample_ids : sequence of str, optional
+        People to make genotypes for, e.g. those of real images; in place of ``n_samples``.
     n_samples, n_variants, seed
         And any further field of :class:`GenotypeModel` by keyword: populations, fst, sib_pairs,
         trios, duplicates, missing_rate, chromosomes, ld_length_kb.
@@ -94,6 +97,7 @@ def simulate_cohort(
     UsageError
         If a number is out of range.
     """
+    n_samples = len(sample_ids) if sample_ids is not None else n_samples
     model = GenotypeModel(n_samples=n_samples, n_variants=n_variants, seed=seed, **genotypes)
     _check(model, n_latents, n_causal, variance_explained, covariate_r2, missing_latents)
     folder = Path(out)
@@ -103,7 +107,7 @@ def simulate_cohort(
     rows = np.sort(rng.choice(n_variants, size=n_causal, replace=False))
     dosages = _write_bed(folder / "cohort.bed", source, rows, progress)
     alleles = _ALLELES[np.random.default_rng([seed, 2]).integers(0, len(_ALLELES), n_variants)]
-    ids = _sample_ids(n_samples, messy_ids)
+    ids = list(sample_ids) if sample_ids is not None else _sample_ids(n_samples, messy_ids)
     _write_bim(folder / "cohort.bim", source, alleles)
     _write_fam(folder / "cohort.fam", source, ids)
     covariates = _covariates(source, dosages, covariate_r2, rng)
