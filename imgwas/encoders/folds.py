@@ -213,7 +213,7 @@ def align_folds(
         turned = mine if is_first else mine @ turn(mine[shared], first[shared])
         everyone = np.zeros(n, bool)
         everyone[list(own)] = True
-        result[everyone] = _standardise(turned, everyone)[everyone]
+        result[everyone] = _standardise(turned, everyone, floor=1e-6)[everyone]
         agreement.append(1.0 if is_first else _agreement(mine[shared], first[shared]))
     return result, tuple(agreement)
 
@@ -246,11 +246,15 @@ def _agreement(mine: np.ndarray, first: np.ndarray) -> float:
     return float(np.mean(found))
 
 
-def _standardise(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Centre and scale by the people of ``rows``; a feature that is constant becomes zero."""
+def _standardise(values: np.ndarray, rows: np.ndarray, floor: float = 0.0) -> np.ndarray:
+    """Centre and scale by the people of ``rows``; a feature that is constant becomes zero.
+
+    Constant means a spread below ``floor`` or lost in the rounding of single precision.
+    """
     exact = np.asarray(values, np.float64)
     mean, sd = exact[rows].mean(axis=0), exact[rows].std(axis=0)
-    varies = sd > 1e-7 * np.abs(exact[rows]).max(axis=0, initial=0) + 1e-30
+    lost = 1e-7 * np.abs(exact[rows]).max(axis=0, initial=0)
+    varies = sd > np.maximum(lost, max(floor, 1e-30))
     return np.asarray(np.where(varies, (exact - mean) / np.where(varies, sd, 1.0), 0.0))
 
 
