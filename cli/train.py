@@ -222,7 +222,7 @@ def _train_once(
     split = _split(images, given, int(options["train"].get("seed", 0)))
     logger.info("people   %d to learn from, %d held out", len(split.train), len(split.validation))
     if encoder == "patch-cnn" and targets is not None:
-        from imgwas.encoders.folds import fit_patches
+        from imgwas.encoders.patch_ranking import fit_patches
 
         fitted = fit_patches(images, targets, out=given["out"], split=split, **options)
     else:

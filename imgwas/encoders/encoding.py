@@ -64,6 +64,7 @@ def encode_images(
     precision: str = "fp32",
     people_seen: Sequence[str] | None = None,
     in_sample: bool = False,
+    reconstruction_error: bool = True,
     max_failures: float = 0.01,
     about: Mapping[str, Any] | None = None,
     progress: Callable[[int], object] | None = None,
@@ -90,6 +91,8 @@ def encode_images(
         Ledger of the encoder; None where it is not known.
     in_sample : bool
         Encode people although a supervised network was trained on their labels.
+    reconstruction_error : bool
+        Also decode, and note how well each image came back; about twice the work.
     max_failures : float
         Largest share of unreadable images.
     about : mapping, optional
@@ -119,6 +122,7 @@ def encode_images(
     except OSError as error:
         raise write_error(parts, error) from error
     identity = _identity(images, encoder, digest, precision)
+    identity["reconstruction_error"] = reconstruction_error
     with locked(parts):
         _check_parts(parts, identity)
         ranges = [range(a, min(a + PART, len(images))) for a in range(0, len(images), PART)]
@@ -127,7 +131,7 @@ def encode_images(
             if _part(parts, number).exists():
                 n_resumed += len(rows)
                 continue
-            part = _Part(images, encoder, batch, threads, precision)
+            part = _Part(images, encoder, batch, threads, precision, reconstruction_error)
             part.fill(rows, progress)
             part.publish(_part(parts, number))
         footer = {
@@ -211,10 +215,12 @@ class _Part:
     """Latents of a few hundred people."""
 
     def __init__(
-        self, images: Images, encoder: Encoder, batch: int, threads: int, precision: str
-    ) -> None:
+        self, images: Images, encoder: Encoder, batch: int, threads: int, precision: str,
+        reconstruction_error: bool,
+    ) -> None:  # fmt: skip
         self.images, self.encoder, self.batch = images, encoder, batch
         self.threads, self.precision = threads, precision
+        self.decodes = reconstruction_error and encoder.can_decode
         self.rows: list[int] = []
         self.latents: list[np.ndarray] = []
         self.errors: list[np.ndarray] = []
@@ -247,7 +253,9 @@ class _Part:
                 self.failures.append((row, str(error)))
 
     def _take(self, rows: Sequence[int], raw: torch.Tensor) -> None:
-        latents, errors = encode_batch(self.encoder, raw, precision=self.precision)
+        latents, errors = encode_batch(
+            self.encoder, raw, precision=self.precision, decode=self.decodes
+        )
         if not np.isfinite(latents).all():
             raise DegenerateError(explain("the encoder gave latents that are not finite"))
         self.rows += list(rows)
@@ -262,7 +270,7 @@ class _Part:
         for k, name in enumerate(self.encoder.latent_names):
             column = values[:, k] if values is not None else np.zeros(0)
             table[name] = pa.array(column, pa.float32())
-        if self.encoder.can_decode:
+        if self.decodes:
             table["reconstruction_error"] = pa.array(errors, pa.float32())
         made = pa.table(table).replace_schema_metadata({b"failures": json.dumps(self.failures)})
         with publish(path) as stream:
@@ -271,7 +279,7 @@ class _Part:
 
 @torch.inference_mode()
 def encode_batch(
-    encoder: Encoder, raw: torch.Tensor, *, precision: str = "fp32"
+    encoder: Encoder, raw: torch.Tensor, *, precision: str = "fp32", decode: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Encode one batch of prepared images and measure its reconstruction.
 
@@ -292,7 +300,7 @@ def encode_batch(
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         latents = encoder.latents_of(network, batch.image)
         errors = np.full(len(raw), np.nan, np.float32)
-        if encoder.can_decode:
+        if decode and encoder.can_decode:
             decoded = network.decode(latents)  # type: ignore[operator]
             if encoder.takes_tables:
                 decoded = encoder.normalise(decoded).image

@@ -1,9 +1,9 @@
-"""A cache of prepared images: one flat array on disk, mapped instead of read.
+"""A cache of prepared images: one flat array on disk, each volume at its place.
 
 Training reads every volume once an epoch. Unpacking NIfTI each time costs more than a small
-network does; a mapped array costs one copy, and its pages are the system's to keep or drop, so
-40,000 volumes train from a disk with the memory of one batch. Half precision keeps three digits,
-halves the disk, and is refused where it would overflow.
+network does; from a flat file it is one read of known length, so 40,000 volumes train from a disk
+with the memory of a few batches. Half precision keeps three digits, halves the disk, and is
+refused where it would overflow.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ABOUT, VALUES, PROGRESS = "cache.json", "values.bin", "filled.bin"
 
 
 class CachedImages(Images):
-    """Images mapped from a cache that :func:`build_cache` finished."""
+    """Images read from a cache that :func:`build_cache` finished."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -68,7 +68,12 @@ class CachedImages(Images):
 
     def read(self, index: int) -> Float32[np.ndarray, " *grid"]:
         """Return one person's volume."""
-        return np.array(self.values[index], np.float32)
+        n = int(np.prod(self.grid))
+        path = self.folder / VALUES
+        stored = np.fromfile(path, self.dtype, n, offset=index * n * self.dtype.itemsize)
+        if len(stored) < n:
+            raise MalformedError(explain(f"{path} was cut short", do="Build the cache again"))
+        return stored.astype(np.float32).reshape(self.grid)
 
     def fingerprint(self) -> dict[str, Any]:
         """Fingerprint of what was cached."""
