@@ -2,7 +2,8 @@
 
 Computed batch by batch (incremental singular value decomposition), so that neither the study nor
 its covariance has to fit in memory: a state of k components meets a batch of b images in a
-(k + b + 1)-square matrix of inner products.
+(k + b + 1)-square matrix of inner products. Tables are small: their rows are kept, standardised and
+decomposed at once.
 """
 
 from __future__ import annotations
@@ -43,12 +44,7 @@ class PCA(Encoder):
         self.components = torch.zeros(0, 0)
         self.singular = torch.zeros(0)
         self.shift, self.scale = torch.zeros(0), torch.zeros(0)
-
-    def fit_scale(self, rows: torch.Tensor) -> None:
-        """Take mean and spread of the training rows of a table, whose columns differ in unit."""
-        from imgwas.encoders.tabular import column_scale
-
-        self.shift, self.scale = column_scale(rows)
+        self._table: list[torch.Tensor] = []
 
     def normalise(self, raw: torch.Tensor) -> Batch:
         """Scale prepared images as the settings say; standardise rows of a table."""
@@ -60,8 +56,17 @@ class PCA(Encoder):
         return image_batch(raw, self.settings)
 
     def update(self, raw: torch.Tensor) -> None:
-        """Take in a batch of images or rows."""
-        rows = self.normalise(raw).image.flatten(1).double()
+        """Take in a batch of images, or rows of a table, which wait until all are there.
+
+        The columns of a table differ in unit: they are standardised, by the rows that were taken
+        in, before :meth:`finish` decomposes them at once.
+        """
+        if raw.ndim == 2:
+            self._table.append(raw.clone())
+            return
+        self._take(self.normalise(raw).image.flatten(1).double())
+
+    def _take(self, rows: torch.Tensor) -> None:
         n_new, n_old = len(rows), self.n_seen
         new_mean = rows.mean(dim=0)
         if n_old == 0:
@@ -90,13 +95,20 @@ class PCA(Encoder):
         return singular, (vectors / singular).T @ stack
 
     def finish(self) -> None:
-        """Keep the components asked for, each with its largest weight positive.
+        """Keep the components asked for, each with its largest entry positive.
 
         Raises
         ------
         DegenerateError
             If the training images span fewer dimensions than latents were asked for.
         """
+        if self._table:
+            from imgwas.encoders.tabular import column_scale
+
+            table = torch.cat(self._table)
+            self._table = []
+            self.shift, self.scale = column_scale(table)
+            self._take(self.normalise(table).image.double())
         k = self.n_latents
         if len(self.singular) < k:
             raise DegenerateError(
