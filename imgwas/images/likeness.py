@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations, product
 
 import numpy as np
@@ -45,13 +46,21 @@ def thumbnail(values: np.ndarray) -> np.ndarray:
 
     Frames of a cine are averaged; a constant image gives zeros.
     """
-    small = values.astype(np.float64) if values.ndim == 3 else values.mean(axis=3, dtype=np.float64)
-    for axis, n in enumerate(small.shape):
-        edges = np.arange(min(BLOCKS, n)) * n // min(BLOCKS, n)
-        widths = np.diff([*edges, n]).reshape([-1 if a == axis else 1 for a in range(3)])
-        small = np.add.reduceat(small, edges, axis=axis) / widths
+    small = np.asarray(values if values.ndim == 3 else values.mean(axis=3), np.float32)
+    for _ in range(3):  # each turn shortens the first axis and moves it to the end
+        weights = _overlaps(small.shape[0]).astype(small.dtype)
+        small = np.tensordot(small, weights, axes=(0, 1)).astype(np.float64)
     sd = small.std()
     return np.asarray((small - small.mean()) / sd if sd else small * 0, np.float16)
+
+
+def _overlaps(n: int) -> Float64[np.ndarray, "blocks n"]:
+    """Share of each block that each of n voxels has; the same seen from either end."""
+    edges = np.linspace(0, n, min(BLOCKS, n) + 1)
+    voxel = np.arange(n)
+    high = np.minimum(edges[1:, None], voxel + 1)
+    low = np.maximum(edges[:-1, None], voxel)
+    return np.asarray(np.maximum(high - low, 0) / np.diff(edges)[:, None])
 
 
 def compare(thumbnails: Sequence[np.ndarray]) -> list[Likeness]:
@@ -59,9 +68,9 @@ def compare(thumbnails: Sequence[np.ndarray]) -> list[Likeness]:
 
     An image is unlike the others if its correlation with their mean, over everything or inside the
     head, lies six scaled median absolute deviations (at least 0.01 each) below the median. Half as
-    low, it is turned in all ways that keep the grid; if one turn brings it half of the way to the
-    median or more, its header is wrong rather than the image. Left and right are too alike for
-    that.
+    low, it is turned in all ways that keep the grid; if a turn brings both correlations half of the
+    way back to their medians, and above those limits, the header is wrong rather than the image.
+    Left and right are too alike for that.
 
     Parameters
     ----------
@@ -79,18 +88,23 @@ def compare(thumbnails: Sequence[np.ndarray]) -> list[Likeness]:
     for small in thumbnails:
         total += _flat(small)
     head = total > 0
-    pairs = [
-        (correlation(one, rest), correlation(one[head], rest[head]))
-        for one, rest in ((_flat(small), total - _flat(small)) for small in thumbnails)
-    ]
+
+    def pair(small: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
+        one = _flat(small)
+        rest = total - one
+        one = one if places is None else one[places]
+        return np.array([correlation(one, rest), correlation(one[head], rest[head])])
+
+    pairs = [pair(small) for small in thumbnails]
     usual, spread = _middle(np.array(pairs))
     turns = list(_turns(thumbnails[0].shape))
     found = []
-    for small, (whole, inside) in zip(thumbnails, pairs, strict=True):
-        depth = float(((usual - (whole, inside)) / spread).max())
+    for small, now in zip(thumbnails, pairs, strict=True):
+        whole, inside = (float(value) for value in now)
+        depth = float(((usual - now) / spread).max())
         kind, text = "", ""
         if depth > UNLIKE / 2:
-            text = _turned(_flat(small), total - _flat(small), turns, usual[0])
+            text = _turned(partial(pair, small), turns, usual, spread)
             kind = "turned" if text else ""
         if depth > UNLIKE and not kind:
             kind = "unlike"
@@ -128,23 +142,31 @@ def _turns(shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
             turned = places.transpose(order)[tuple(slice(None, None, step) for step in steps)]
             swapped = [str(axis + 1) for axis in range(3) if order[axis] != axis]
             back = [str(axis + 1) for axis in range(3) if steps[axis] < 0]
-            words = [f"axes {' and '.join(swapped)} swapped"] if swapped else []
+            words = [f"axes {_and(swapped)} swapped"] if swapped else []
             if back:
-                words.append(f"{'axes' if len(back) > 1 else 'axis'} {' and '.join(back)} reversed")
+                words.append(f"{'axes' if len(back) > 1 else 'axis'} {_and(back)} reversed")
             if words and turned.shape == shape:
                 yield ", ".join(words), turned.ravel()
 
 
+def _and(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
 def _turned(
-    small: np.ndarray, rest: np.ndarray, turns: Sequence[tuple[str, np.ndarray]], usual: float
-) -> str:
-    """Say which turn makes an image much more like the others; empty if none does."""
-    now = correlation(small, rest)
-    values = [correlation(small[places], rest) for _, places in turns]
-    best = int(np.argmax(values)) if values else -1
-    if best < 0 or values[best] < (now + usual) / 2:
+    pair: Callable[[np.ndarray], np.ndarray], turns: Sequence[tuple[str, np.ndarray]],
+    usual: np.ndarray, spread: np.ndarray,
+) -> str:  # fmt: skip
+    """Say which turn makes both correlations usual again; empty if none does."""
+    if not turns:
+        return ""
+    now = pair(np.arange(len(turns[0][1])))
+    found = [pair(places) for _, places in turns]
+    best = max(range(len(turns)), key=lambda k: float(found[k].sum()))
+    limit = np.maximum(usual - UNLIKE * spread, (now + usual) / 2)
+    if (found[best] < limit).any():
         return ""
     return (
         f"Looks turned: with {turns[best][0]} it would resemble the others by r "
-        f"{values[best]:.2f} instead of {now:.2f}."
+        f"{found[best][0]:.2f} instead of {now[0]:.2f}."
     )
