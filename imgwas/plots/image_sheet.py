@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 COLUMNS, ROWS = 3, 7
 #: A slice is drawn with at most so many pixels along an edge.
 PIXELS = 256
+#: Width over height of the frame of an image: three slices of a head side by side.
+FRAME = 2.5
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def image_sheet(entries: Sequence[SheetEntry], *, columns: int = COLUMNS) -> Fig
         raise UsageError("there is no image to draw.")
     rows = math.ceil(len(entries) / columns)
     width = TWO_COLUMNS / columns
-    figure = _figure(rows * (width * 0.36 + 0.42) + 0.05)
+    figure = _figure(rows * (width / FRAME + 0.38) + 0.05)
     grid = figure.add_gridspec(rows, columns)
     for number, entry in enumerate(entries):
         ax = figure.add_subplot(grid[number // columns, number % columns])
@@ -143,7 +145,9 @@ def image_sheet(entries: Sequence[SheetEntry], *, columns: int = COLUMNS) -> Fig
         if entry.values is None:
             _blank_frame(ax)
         else:
-            _show(ax, montage(middle_slices(entry.values, entry.zooms)))
+            picture = montage(middle_slices(entry.values, entry.zooms))
+            _show(ax, picture)
+            _frame(ax, *picture.shape)
         # two lines are always kept free, so that pictures of a row have one size
         lines = textwrap.wrap(entry.problem, int(width * 25), max_lines=2, placeholder=" ...")
         text = "\n".join([*lines, " ", " "][:2])
@@ -151,9 +155,15 @@ def image_sheet(entries: Sequence[SheetEntry], *, columns: int = COLUMNS) -> Fig
     return figure
 
 
+def _frame(ax: Any, height: int, width: int) -> None:
+    """Give every picture of a sheet a frame of one shape."""
+    half = max(width / 2, height / 2 * FRAME)
+    x, y = width / 2 - 0.5, height / 2 - 0.5
+    ax.set(xlim=(x - half, x + half), ylim=(y + half / FRAME, y - half / FRAME), facecolor="black")
+
+
 def _blank_frame(ax: Any) -> None:
-    """Draw an empty frame of the usual shape."""
-    ax.set(xlim=(0, 3), ylim=(0, 1.2), aspect="equal")
+    ax.set(xlim=(0, FRAME), ylim=(0, 1), aspect="equal")
     ax.spines[:].set(color="0.8", linewidth=0.4)
     ax.text(0.5, 0.5, "cannot be shown", ha="center", va="center", fontsize=6, color="0.5",
             transform=ax.transAxes)  # fmt: skip
