@@ -345,3 +345,21 @@ def test_a_prefix_that_not_all_names_have_stays():
 def test_two_tensors_of_one_name_are_refused():
     with pytest.raises(InconsistentError, match=r"two tensors map to down.0.weight"):
         rename({"down.0.weight": torch.zeros(1), "first_cnn.weight": torch.zeros(1)}, udip_names())
+
+
+def test_images_in_ras_are_refused_by_converted_weights(tmp_path):
+    """Left and right of the published images run as FSL stores them."""
+    from imgwas.encoders.encoding import encode_images
+    from imgwas.images.space import Space
+    from imgwas.images.volumes import ArrayImages
+
+    assert Space((182, 218, 182), np.array(MNI_1MM, float)).axes == "LAS"
+    encoder = create_encoder("udip", {**SETTINGS, "levels": 1}, affine=np.array(MNI_1MM, float))
+    values = np.random.default_rng(0).uniform(1, 2, (2, *GRID)).astype(np.float32)
+    ras = np.array(MNI_1MM, float)
+    ras[0] = (1, 0, 0, -91)
+    with pytest.raises(InconsistentError, match="181 mm from where"):
+        encode_images(ArrayImages(values, ("a", "b"), ras), encoder, tmp_path / "l.parquet",
+                      digest="x")  # fmt: skip
+    las = ArrayImages(values, ("a", "b"), np.array(MNI_1MM, float))
+    assert encode_images(las, encoder, tmp_path / "l.parquet", digest="x").n_samples == 2

@@ -525,3 +525,33 @@ def test_many_held_out_people_are_looked_up_quickly():
     split = split_people(ids, held_out=ids[:10_000])
     assert time.perf_counter() - start < 2
     assert len(split.validation) == 10_000
+
+
+# ---- the page -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "n_statistics"),
+    [
+        ("udip", {"grid": (182, 218, 182)}, None),
+        ("vit-ae", {"grid": (182, 218, 182)}, None),
+        ("ae3d", {"grid": (58, 70, 58)}, None),
+        ("vae3d", {"grid": (29, 35, 29)}, None),
+        ("ae-1000", {"grid": (58, 70, 58)}, None),
+        ("cnn", {"grid": (155, 155, 95), "outputs": 3}, 206),
+        ("small-cnn", {"grid": (155, 155, 95), "outputs": 3}, 1024),
+        ("patch-cnn", {"grid": (155, 155, 95), "outputs": 3, "chosen": tuple(range(5))}, 1120),
+        ("resnet-sex", {"grid": (64, 64, 64)}, None),
+        ("morphometry", {"grid": (935,)}, None),
+    ],
+)
+def test_the_page_states_the_exact_counts(name, settings, n_statistics):
+    page = (Path(__file__).parents[1] / "docs" / "encoders.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
+    encoder = create_encoder(name, settings)
+    number = f"{encoder.n_parameters():,}"
+    cell = number if n_statistics is None else f"{number} + {encoder.n_statistics():,}"
+    assert f"| {cell} |" in row
+    assert f"| {encoder.n_latents} |" in row
+    if n_statistics is not None:
+        assert encoder.n_statistics() == n_statistics
