@@ -27,8 +27,8 @@ if sys.argv[2] == "encode":
     encode_images(images, encoder, "latents.parquet", digest="0" * 64, reconstruction_error=False)
 else:
     n = len(images)
-    fit("ae-1000", images, out="run", settings=settings, device="cpu", train={"epochs": 1, "batch": 8},
-        split=Split(tuple(range(n - 8)), tuple(range(n - 8, n))))
+    fit("ae-1000", images, out="run", settings=settings, device="cpu",
+        train={"epochs": 1, "batch": 8}, split=Split(tuple(range(n - 8)), tuple(range(n - 8, n))))
 """
 
 
