@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from imgwas.checks import check_unique
 from imgwas.errors import InconsistentError, MalformedError, UsageError, explain
@@ -37,6 +38,8 @@ class TableImages(Images):
         Other columns of the table are then left alone.
     id_column : str, optional
         Column of the sample ids; by default IID, sample_id, eid and the like are recognised.
+    table : pyarrow.Table, optional
+        The content of ``path``, where it was read already.
 
     Attributes
     ----------
@@ -54,10 +57,11 @@ class TableImages(Images):
     """
 
     def __init__(
-        self, path: str | Path, *, names: Sequence[str] | None = None, id_column: str | None = None
-    ) -> None:
+        self, path: str | Path, *, names: Sequence[str] | None = None,
+        id_column: str | None = None, table: pa.Table | None = None,
+    ) -> None:  # fmt: skip
         path = Path(path).expanduser()
-        table = read_table(path)
+        table = read_table(path) if table is None else table
         ids = find_ids(table, path, id_column)
         there = remaining(table, ids)
         if names is not None:
@@ -92,11 +96,15 @@ class TableImages(Images):
 
 def is_table(path: str | Path) -> bool:
     """Whether a path is a table of features rather than images or a list of them."""
-    path = Path(path).expanduser()
-    name = path.name.lower().removesuffix(".gz")
-    if not name.endswith(_SUFFIXES) or not path.is_file():
-        return False
-    return "path" not in read_table(path).column_names
+    return _features_in(Path(path).expanduser()) is not None
+
+
+def _features_in(path: Path) -> pa.Table | None:
+    """Read a table, if there is one and it is no list of images."""
+    if not path.name.lower().removesuffix(".gz").endswith(_SUFFIXES) or not path.is_file():
+        return None
+    table = read_table(path)
+    return None if "path" in table.column_names else table
 
 
 def open_inputs(
@@ -122,14 +130,16 @@ def open_inputs(
     UsageError
         If ``visit`` is given for a table.
     """
-    if not is_table(path):
+    path = Path(path).expanduser()
+    table = _features_in(path)
+    if table is None:
         return open_images(path, visit=visit)
     if visit is not None:
         raise UsageError(explain(f"{path} is a table of features, which has no visits",
                                  do="Leave --visit out and keep one row per person"))  # fmt: skip
     steps = (about or {}).get("recipe") or [{}]
     names = steps[0].get("names") if steps[0].get("step") == STEP else None
-    return TableImages(path, names=names, id_column=id_column)
+    return TableImages(path, names=names, id_column=id_column, table=table)
 
 
 def _check_names(names: Sequence[str], there: Sequence[str], path: Path) -> None:
