@@ -57,7 +57,12 @@ GROUPS = {
     show_default=True,
     help="What the labels are.",
 )
-@click.option("--folds", type=click.IntRange(3), help="Train once per fold and encode out of fold.")
+@click.option(
+    "--folds",
+    type=click.IntRange(1),
+    show_default="5 for supervised encoders",
+    help="Train once per fold and encode everyone out of fold; 1 trains a single network.",
+)
 @click.option(
     "--validation",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -111,10 +116,20 @@ def train(encoder: str, images: Path, **given: Any) -> None:
     opened = _cached(opened, given)
     targets = _targets(opened, given)
     options = {"settings": settings, "train": training, "device": given["device"]}
-    if given["folds"]:
+    if _n_folds(encoder, given) > 1:
         _train_folds(encoder, opened, targets, given, options)
         return
     _train_once(encoder, opened, targets, given, options)
+
+
+def _n_folds(encoder: str, given: dict[str, Any]) -> int:
+    """Folds: out of fold by default where a network sees labels."""
+    from imgwas.encoders.catalogue import ENCODERS
+
+    if given["folds"] is not None:
+        return int(given["folds"])
+    alone = given["start_from"] or given["held_out"]
+    return 5 if ENCODERS[encoder].is_supervised and not alone else 1
 
 
 def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -259,7 +274,7 @@ def _train_folds(
         images,
         targets,
         out=given["out"],
-        n_folds=given["folds"],
+        n_folds=_n_folds(encoder, given),
         groups=_groups(images, given),
         overwrite=given["overwrite"],
         **options,

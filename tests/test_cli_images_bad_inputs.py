@@ -42,7 +42,7 @@ MADE = (
     "preprocess few.tsv --out prepared --steps reorient --threads 1",
     "preprocess all.tsv --out all --steps reorient --threads 1",
     f"train udip prepared --out run {UDIP} --train epochs=1 --train batch=6",
-    "train cnn prepared --out labelled --targets labels.tsv --target sex --device cpu "
+    "train cnn prepared --folds 1 --out labelled --targets labels.tsv --target sex --device cpu "
     "--train epochs=1 --set latents=4",
     "encode all run --out seen.parquet --device cpu",
 )
@@ -306,7 +306,7 @@ def column(name: str, value: str) -> Callable[[Path], object]:
     return harm
 
 
-LABELS = "train cnn prepared --out new --device cpu --train epochs=1 --targets labels.tsv --target "
+LABELS = "train cnn prepared --folds 1 --out new --device cpu --train epochs=1 --targets labels.tsv --target "
 TOGETHER = {
     "E5 another grid": Case(
         recipe("reorient,crop-or-pad", "--set", "crop-or-pad.grid=12,12,12"), LISTED, 7,
@@ -388,7 +388,7 @@ TOGETHER = {
         ("new/run.json",),
     ),
     "no labels for a classifier": Case(
-        nothing, "train cnn prepared --out new --device cpu", 8, ("--target",), ("new/run.json",)
+        nothing, "train cnn prepared --folds 1 --out new --device cpu", 8, ("--target",), ("new/run.json",)
     ),
     "features of training people": Case(
         nothing, "encode all labelled --out latents.parquet --device cpu", 21,
