@@ -37,7 +37,7 @@ class ConsensusReport:
     n : int
         People compared: in every table, with every latent.
     threshold : float
-        |r| above which a latent counts as reproduced.
+        ``|r|`` above which a latent counts as reproduced.
     matches : DataFrame
         The best match of every latent, see :func:`best_matches`.
     pairs : DataFrame
@@ -114,7 +114,7 @@ def compare_seeds(
     tables : mapping from name to Latents, or sequence of Latents
         Two or more, in any order of people; they are joined by id.
     threshold : float, default 0.8
-        |r| above which a latent counts as reproduced.
+        ``|r|`` above which a latent counts as reproduced.
     n_components : int, optional
         Shared components to compute; by default 30, or as many as the smallest table has latents.
     ridge : float, default 0
