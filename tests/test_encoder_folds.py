@@ -70,7 +70,7 @@ def noise(tmp_path_factory):
     images = ArrayImages(values, tuple(f"p{i:03d}" for i in range(n)))
     groups = [f"f{i // 2}" for i in range(n)]
     targets = Targets(label.astype(np.float32), "classes", ("a", "b"))
-    train = {"epochs": 40, "batch": 8, "learning_rate": 5e-3, "schedule": "constant", "keep": 40}
+    train = {"epochs": 28, "batch": 8, "learning_rate": 5e-3, "schedule": "constant", "keep": 40}
     folds = fit_folds("resnet-sex", images, targets, out=folder / "folds", n_folds=4, groups=groups,
                       settings=SETTINGS, train={**train, "epochs": 6}, device="cpu")  # fmt: skip
     split = Split(tuple(range(110)), tuple(range(110, n)))

@@ -35,7 +35,7 @@ def correlation_heatmap(
     ax : Axes, optional
         Where to draw.
     absolute : bool, default True
-        ``|r|`` from white to blue rather than r from blue to red: the sign of a latent is arbitrary.
+        ``|r|`` from white to blue, not r from blue to red: the sign of a latent is arbitrary.
     cluster : bool
         Order latents by average linkage on ``1 - |r|``, so that groups stand together.
     title : str, optional
