@@ -306,7 +306,8 @@ def column(name: str, value: str) -> Callable[[Path], object]:
     return harm
 
 
-LABELS = "train cnn prepared --folds 1 --out new --device cpu --train epochs=1 --targets labels.tsv --target "
+ONCE = "train cnn prepared --folds 1 --out new --device cpu --train epochs=1"
+LABELS = ONCE + " --targets labels.tsv --target "
 TOGETHER = {
     "E5 another grid": Case(
         recipe("reorient,crop-or-pad", "--set", "crop-or-pad.grid=12,12,12"), LISTED, 7,
@@ -387,9 +388,7 @@ TOGETHER = {
         nothing, LABELS.replace("cnn", "udip") + "sex", 8, ("is not trained on labels",),
         ("new/run.json",),
     ),
-    "no labels for a classifier": Case(
-        nothing, "train cnn prepared --folds 1 --out new --device cpu", 8, ("--target",), ("new/run.json",)
-    ),
+    "no labels for a classifier": Case(nothing, ONCE, 8, ("--target",), ("new/run.json",)),
     "features of training people": Case(
         nothing, "encode all labelled --out latents.parquet --device cpu", 21,
         ("12 of 36 people trained this network with their labels", "--folds 5"),
