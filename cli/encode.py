@@ -63,14 +63,15 @@ def encode(images: Path, encoder: Path, **given: Any) -> None:
     from imgwas.encoders.checkpoints import load_encoder
     from imgwas.encoders.devices import choose_device
     from imgwas.encoders.encoding import encode_images
+    from imgwas.encoders.features import open_inputs
     from imgwas.encoders.runs import Run
-    from imgwas.images.volumes import open_images
 
     out: Path = given["out"]
     log_into(out.parent / f"{out.stem}.logs", given)
-    opened = choose_people(open_images(images, visit=given["visit"]), given)
     where = choose_device(given["device"])
     loaded = load_encoder(encoder, device=str(where))
+    opened = open_inputs(images, visit=given["visit"], about=loaded.about)
+    opened = choose_people(opened, given)
     _compare_recipes(opened, loaded.about)
     with bar(len(opened), "encode", "image") as progress:
         done = encode_images(
@@ -148,12 +149,18 @@ def reconstruct(images: Path, encoder: Path, out: Path, n_images: int, **given: 
     from imgwas_cli import logs
 
     from imgwas.encoders.checkpoints import load_encoder
+    from imgwas.encoders.features import is_table
     from imgwas.encoders.reconstruction import held_out_rows, reconstruct_images, write_pairs
+    from imgwas.errors import UsageError, explain
     from imgwas.images.volumes import open_images
     from imgwas.plots import save_figure
     from imgwas.plots.image_sheet import reconstruction_sheet
 
     logs.to_terminal(verbose=given["verbose"], quiet=given["quiet"])
+    if is_table(images):
+        raise UsageError(
+            explain(f"{images} is a table of features", expected="reconstruct draws images")
+        )
     opened = open_images(images, visit=given["visit"])
     loaded = load_encoder(encoder)
     rows = held_out_rows(opened, encoder, n_images)

@@ -103,15 +103,15 @@ def train(encoder: str, images: Path, **given: Any) -> None:
     again. Everyone a network has seen is noted, and a scan of them is refused.
     """
     from imgwas.encoders.catalogue import create_encoder
+    from imgwas.encoders.features import open_inputs
     from imgwas.encoders.train_settings import TrainSettings
-    from imgwas.images.volumes import open_images
     from imgwas.settings import build
 
     settings, training = _settings(given)
     create_encoder(encoder, settings)
     build(TrainSettings, training, where="train")
     log_into(given["out"], given)
-    opened = choose_people(open_images(images, visit=given["visit"]), given)
+    opened = choose_people(open_inputs(images, visit=given["visit"]), given)
     logger.info("images   %r", opened)
     opened = _cached(opened, given)
     targets = _targets(opened, given)
@@ -239,7 +239,15 @@ def _train_once(
     if encoder == "patch-cnn" and targets is not None:
         from imgwas.encoders.patch_ranking import fit_patches
 
-        fitted = fit_patches(images, targets, out=given["out"], split=split, **options)
+        fitted = fit_patches(
+            images,
+            targets,
+            out=given["out"],
+            split=split,
+            overwrite=given["overwrite"],
+            devices=given["devices"],
+            **options,
+        )
     else:
         epochs = int(options["train"].get("epochs", 100))
         with bar(epochs * len(split.train), "train", "image") as progress:

@@ -15,7 +15,7 @@ import torch
 from imgwas import settings as typed
 from imgwas.encoders.base import Encoder, NeuralEncoder
 from imgwas.encoders.catalogue import create_encoder
-from imgwas.encoders.checkpoints import load_encoder, save_encoder
+from imgwas.encoders.checkpoints import compare_state, load_encoder, save_encoder
 from imgwas.encoders.devices import choose_device
 from imgwas.encoders.loading import batches, chunks
 from imgwas.encoders.loop import Loop
@@ -235,6 +235,10 @@ def _for_images(
         return made
     fresh = type(made)(settings, affine=np.asarray(images.affine))
     if not isinstance(encoder, str):
+        if isinstance(fresh, NeuralEncoder):
+            compare_state(
+                fresh.skeleton().state_dict(), made.state(), f"the {made.name} to start from"
+            )
         fresh.load_state(made.state())
     return fresh
 

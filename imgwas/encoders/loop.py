@@ -174,7 +174,7 @@ class Loop:
             sync = part[-1] == len(chosen) - 1
             with contextlib.nullcontext() if sync else self.world.no_sync(self.forward):
                 batch = self._batch([chosen[i] for i in part], raw[part])
-                loss = self._loss(batch, keep=True) / n_parts
+                loss = self._loss(batch, keep=True) * (len(part) / len(chosen))
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if settings.clip is not None:
             self.scaler.unscale_(self.optimizer)

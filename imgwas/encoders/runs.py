@@ -66,8 +66,8 @@ class Run:
             If it holds another one; what differs is named.
         """
         try:
-            if overwrite and self.folder.exists():
-                shutil.rmtree(self.folder)
+            if overwrite:
+                self._clear()
             self.private.mkdir(parents=True, exist_ok=True, mode=0o700)
             (self.private / ".gitignore").write_text("*\n", encoding="ascii")
         except OSError as error:
@@ -82,6 +82,13 @@ class Run:
         before = set(self.people_seen() or ())
         write_ledger(self.private / LEDGER, people | before | set(seen))
         self._write_split(images, split)
+
+    def _clear(self) -> None:
+        """Remove what a run wrote, and nothing else."""
+        for name in ("encoder", "checkpoints", "private"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in ("run.json", "history.csv", "learning_curve.pdf"):
+            (self.folder / name).unlink(missing_ok=True)
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         differing = [key for key in now if before.get(key) != now[key]]

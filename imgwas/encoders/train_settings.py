@@ -23,7 +23,8 @@ class TrainSettings:
     batch : int
         Images whose mean gradient makes one step, over all devices.
     accumulate : int
-        Parts that a batch is computed in, one after the other, to save memory.
+        Parts that a batch is computed in, one after the other, to save memory; each weighs by its
+        number of images.
     learning_rate, weight_decay : float
         Of Adam.
     schedule : {"plateau", "cosine", "constant"}

@@ -84,13 +84,16 @@ def stack(channels: Sequence[int], kernel: int) -> nn.Sequential:
 
 def check_stack(grid: Sequence[int], depth: int, kernel: int) -> None:
     """Refuse a grid that the poolings would use up."""
-    now = min(grid)
+    smallest = 1
     for _ in range(depth):
-        now = (now - kernel + 1) // 2
-    if now < 1:
+        smallest = 2 * smallest + kernel - 1
+    if min(grid) < smallest:
         text = "x".join(map(str, grid))
         raise UsageError(
-            explain(f"a grid of {text} is too small for {depth} poolings", do="Use a larger one")
+            explain(
+                f"a grid of {text} is too small for {depth} poolings",
+                expected=f"At least {smallest} voxels an axis",
+            )
         )
 
 
