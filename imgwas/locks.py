@@ -80,3 +80,11 @@ def _locked_by(path: Path) -> str:
         expected="Two runs may not write one folder",
         do="Wait for it, choose another --out, or pass --break-lock if that process is gone",
     )
+
+
+def sweep(*folders: Path) -> None:
+    """Remove temporary files that a killed run left in folders that are locked by us."""
+    for folder in folders:
+        for orphan in folder.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                orphan.unlink()

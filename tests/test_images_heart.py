@@ -65,13 +65,13 @@ def test_the_larger_of_two_moving_parts():
 
 
 def _slices(step):
-    from PIL import Image
+    from matplotlib.image import imread
 
     table = data_file("sunnybrook_part1/slices.csv")
     names = [line.split(",")[0] for line in table.read_text().splitlines()[1:]]
     for name in names[::step]:
-        picture = np.array(Image.open(table.parent / "images" / name), np.float32)
-        ventricle = np.array(Image.open(table.parent / "lv_mask" / name)) > 0
+        picture = np.round(imread(table.parent / "images" / name) * 255).astype(np.float32)
+        ventricle = imread(table.parent / "lv_mask" / name) > 0
         if ventricle.sum() > 200:
             yield picture, np.array(np.nonzero(ventricle)).mean(axis=1)
 

@@ -12,6 +12,7 @@ from typing import Any
 from imgwas.association.parts import part_path, receipt_path
 from imgwas.errors import InconsistentError, UsageError, WriteError, explain
 from imgwas.files import publish_json, read_json, sha256_of, write_error
+from imgwas.locks import sweep
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def open_run(out: Path, description: Mapping[str, Any], *, overwrite: bool = Fal
     InconsistentError
         If the folder holds a run whose inputs or settings differ; the differences are named.
     """
-    sweep(out)
+    sweep(out, out / "parts")
     if overwrite:
         clear(out)
     path = out / RUN
@@ -76,13 +77,6 @@ def clear(out: Path) -> None:
     for path in [out / COMPLETE, out / RUN, *(out / "parts").glob("part-*")]:
         path.unlink(missing_ok=True)
     shutil.rmtree(out / "private" / "task", ignore_errors=True)
-
-
-def sweep(out: Path) -> None:
-    """Remove temporary files that a killed run left (the folder is locked by us)."""
-    for folder in (out, out / "parts"):
-        for path in folder.glob(".*.tmp"):
-            path.unlink(missing_ok=True)
 
 
 def finished_parts(out: Path, n_parts: int, digest: str) -> list[int]:

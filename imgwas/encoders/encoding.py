@@ -33,7 +33,7 @@ from imgwas.errors import (
 )
 from imgwas.files import publish, publish_json, read_json, write_error
 from imgwas.latents.ledger import mark_people
-from imgwas.locks import locked
+from imgwas.locks import locked, sweep
 from imgwas.types import Images
 
 logger = logging.getLogger(__name__)
@@ -124,6 +124,7 @@ def encode_images(
     identity = _identity(images, encoder, digest, precision)
     identity["reconstruction_error"] = reconstruction_error
     with locked(parts):
+        sweep(parts)
         _check_parts(parts, identity)
         ranges = [range(a, min(a + PART, len(images))) for a in range(0, len(images), PART)]
         n_resumed = 0

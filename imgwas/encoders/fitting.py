@@ -27,7 +27,7 @@ from imgwas.encoders.tabular import StandardisedAutoencoder
 from imgwas.encoders.targets import Targets, scaled_values, settings_for
 from imgwas.encoders.train_settings import TrainSettings
 from imgwas.errors import InconsistentError, UsageError, explain
-from imgwas.locks import locked
+from imgwas.locks import locked, sweep
 from imgwas.types import Images
 
 logger = logging.getLogger(__name__)
@@ -110,6 +110,7 @@ def fit(
     values = scaled_values(targets, made.settings) if targets is not None else None
     run.start(made, images, split, train, seen=seen, targets=values, overwrite=overwrite)
     with locked(run.folder):
+        sweep(run.folder, run.private, *run.checkpoint_folders())
         if isinstance(made, PCA):
             return _fit_components(made, images, split, train, run, progress)
         if not isinstance(made, NeuralEncoder):

@@ -154,6 +154,10 @@ class Run:
         self.write_history(history)
         self.save_state(loop)
 
+    def checkpoint_folders(self) -> list[Path]:
+        """Folders that hold encoders."""
+        return [self.folder / "encoder", *(self.folder / "checkpoints").glob("epoch-*")]
+
     def _checkpoint(self, epoch: int) -> Path:
         return self.folder / "checkpoints" / f"epoch-{epoch:04d}"
 

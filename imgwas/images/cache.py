@@ -20,7 +20,7 @@ import numpy as np
 from imgwas.cluster import compute_each
 from imgwas.errors import DegenerateError, ImgwasError, InconsistentError, MalformedError, explain
 from imgwas.files import publish_bytes, publish_json, read_json, write_error
-from imgwas.locks import locked
+from imgwas.locks import locked, sweep
 from imgwas.shapes import Float32
 from imgwas.types import Images
 
@@ -117,6 +117,7 @@ def build_cache(
     except OSError as error:
         raise write_error(folder, error) from error
     with locked(folder):
+        sweep(folder)
         about = _describe(images, dtype)
         if (folder / ABOUT).exists():
             return _open_same(folder, about)

@@ -30,7 +30,7 @@ from imgwas.images.listing import ImageFile, ImageList
 from imgwas.images.manifest import write_image_list
 from imgwas.images.nifti import write_volume
 from imgwas.images.recipe import Recipe, prepare_image
-from imgwas.locks import locked
+from imgwas.locks import locked, sweep
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -120,6 +120,7 @@ def prepare_images(
     except OSError as error:
         raise write_error(out, error) from error
     with locked(out):
+        sweep(out, out / "volumes")
         _check_recipe(out, recipe, dtype, overwrite=overwrite)
         jobs = _jobs(images, out, recipe)
         todo = [job for job in jobs if not job.is_done()]
