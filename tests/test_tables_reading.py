@@ -465,6 +465,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
         ("#FID\tIID\nf\ta\n", ("a",), ("f",)),
         ("FID IID SEX\nf a 1\n", ("a",), ("f",)),
         ("IID\nFID\n", ("FID",), None),
+        ("sample_id\tpath\na\tx.nii\n", ("a",), None),
         ("007\n1e5\nNA", ("007", "1e5", "NA"), None),
     ],
 )

@@ -11,7 +11,7 @@ from imgwas.tables.delimited import read_text
 
 logger = logging.getLogger(__name__)
 
-_HEADERS = ("#FID", "FID", "#IID", "IID")
+_HEADERS = ("#FID", "FID", "#IID", "IID", "sample_id")
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class IdList:
 def read_id_list(path: str | Path) -> IdList:
     """Read people, one a line: IID, or FID and IID; a PLINK header is recognised.
 
-    Lines may carry more columns, which are ignored. A single column, or the header ``#IID`` or
-    ``IID``, means sample ids alone.
+    Lines may carry more columns, which are ignored. A single column, or the header ``#IID``,
+    ``IID`` or ``sample_id``, means sample ids alone.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def read_id_list(path: str | Path) -> IdList:
     header = " ".join(rows.pop(0)[1]) if rows[0][1][0] in _HEADERS else ""
     if not rows:
         raise MalformedError(explain(f"{path} has the header {header!r} and no ids"))
-    only_iid = header.startswith(("#IID", "IID"))
+    only_iid = header.startswith(("#IID", "IID", "sample_id"))
     only_iid |= not header and all(len(fields) == 1 for _, fields in rows)
     needed = 1 if only_iid else 2
     for number, fields in rows:
