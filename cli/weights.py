@@ -15,13 +15,14 @@ def weights() -> None:
 
 @weights.command(
     cls=Command,
-    example="imgwas weights convert --from udip T1.ckpt --out udip_t1/",
+    example="imgwas weights convert --from udip T1.ckpt --out udip_t1/\n"
+    "imgwas weights convert --from imlatent checkpoint/ --out cardiac/",
 )
 @click.argument("checkpoint", type=FOLDER)
 @click.option(
     "--from",
     "origin",
-    type=click.Choice(["udip", "imgwas"]),
+    type=click.Choice(["udip", "imlatent", "imgwas"]),
     required=True,
     help="Whose names the tensors have.",
 )

@@ -24,6 +24,7 @@ from tests.volumes import blob
         ("ae3d", {"grid": "58,70,58"}, 1_775_105, None),
         ("vae3d", {"grid": "29,35,29"}, 16_422_273, None),
         ("ae-1000", {"grid": "58,70,58"}, 10_600_969, None),
+        ("diffae-encoder", {"grid": "128,128,50"}, 4_276_032, None),
         ("cnn", {"grid": "155,155,95", "outputs": 3}, 75_942_343 - 206, 206),
         ("small-cnn", {"grid": "155,155,95", "outputs": 3, "latents": 512}, 1_353_923 - 1024, 1024),
         ("small-cnn", {"grid": "155,155,95", "outputs": 3}, 1_403_987 - 1024, 1024),

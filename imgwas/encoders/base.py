@@ -96,6 +96,7 @@ class Encoder(ABC):
     settings_type: ClassVar[type]
     is_supervised: ClassVar[bool] = False
     can_decode: ClassVar[bool] = True
+    is_trainable: ClassVar[bool] = True
     takes_tables: ClassVar[bool] = False
     #: training settings that differ from the defaults, as published
     training: ClassVar[Mapping[str, Any]] = {}

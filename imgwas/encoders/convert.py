@@ -91,8 +91,9 @@ def convert_weights(
         ``.ckpt``, ``.pt`` or ``.pth``, or a folder that holds one.
     out : path
         Folder to write ``encoder.json`` and ``encoder.safetensors`` to.
-    origin : {"udip", "imgwas"}
-        Whose names the tensors have.
+    origin : {"udip", "imlatent", "imgwas"}
+        Whose names the tensors have. Of ImLatent's diffusion autoencoder the semantic encoder is
+        taken, from the averaged weights where there are any.
     settings : mapping, optional
         Settings of the encoder where they differ from the published ones.
 
@@ -118,7 +119,8 @@ def convert_weights(
     """
     source = _find(Path(path).expanduser())
     encoder = _planned(origin, dict(settings or {}))
-    state = strip_prefixes(read_tensors(source))
+    tensors = read_tensors(source)
+    state = cine_encoder_in(tensors, source) if origin == "imlatent" else strip_prefixes(tensors)
     if origin == "udip":
         state = rename(state, udip_names())
     wanted = encoder.skeleton().state_dict()
@@ -133,15 +135,44 @@ def convert_weights(
     )
 
 
+def cine_encoder_in(tensors: Mapping[str, torch.Tensor], source: Path) -> dict[str, torch.Tensor]:
+    """Take the semantic encoder out of a checkpoint of the cardiac diffusion autoencoder.
+
+    The averaged weights (``ema_net.encoder``) made the published latents; the others are second
+    choice. What belongs to the diffusion decoder is left out and counted in the log.
+
+    Raises
+    ------
+    InconsistentError
+        If the checkpoint holds no encoder.
+    """
+    for prefix in ("ema_net.encoder.", "net.encoder.", "encoder."):
+        part = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        if part:
+            logger.info("took %d tensors of %s, left %d", len(part), prefix[:-1],
+                        len(tensors) - len(part))  # fmt: skip
+            return part
+    raise InconsistentError(
+        explain(
+            f"{source} holds no semantic encoder",
+            expected="Names that begin with ema_net.encoder. or net.encoder.",
+            where=f"found {', '.join(list(tensors)[:3])}",
+        )
+    )
+
+
 def _planned(origin: str, given: dict[str, Any]) -> NeuralEncoder:
     """Make the encoder that the weights are for."""
     if origin == "udip":
         given = {"grid": (182, 218, 182)} | given
         name = "udip"
+    elif origin == "imlatent":
+        given = {"grid": (128, 128, 50)} | given
+        name = "diffae-encoder"
     elif origin == "imgwas":
         name = str(given.pop("encoder", "udip"))
     else:
-        raise UsageError(explain(f"origin is {origin!r}", expected="udip or imgwas"))
+        raise UsageError(explain(f"origin is {origin!r}", expected="udip, imlatent or imgwas"))
     encoder = create_encoder(name, given)
     if not isinstance(encoder, NeuralEncoder):
         raise UsageError(explain(f"{name} has no weights to convert", do="Fit it to images"))

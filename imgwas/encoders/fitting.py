@@ -215,6 +215,13 @@ def _for_images(
 ) -> Encoder:  # fmt: skip
     """Make the encoder and give it the grid and the place of the images."""
     made = create_encoder(encoder, given) if isinstance(encoder, str) else encoder
+    if not made.is_trainable:
+        raise UsageError(
+            explain(
+                f"{made.name} cannot be trained without its diffusion decoder",
+                do="Convert published weights: imgwas weights convert",
+            )
+        )
     if made.takes_tables != (len(images.grid) == 1) and not isinstance(made, PCA):
         what = "rows of a table" if made.takes_tables else "volumes"
         raise UsageError(explain(f"{made.name} is trained on {what}"))
