@@ -100,20 +100,22 @@ def compute_each(
     if client is not None:
         yield from _on_client(function, items, client, shared)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        queue = iter(enumerate(items))
-        under_way: dict[Future, int] = {}
-        try:
-            while True:
-                for index, item in itertools.islice(queue, 2 * threads - len(under_way)):
-                    under_way[pool.submit(function, item, **shared)] = index
-                if not under_way:
-                    return
-                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield under_way.pop(future), future.exception() or future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    pool = ThreadPoolExecutor(threads)
+    queue = iter(enumerate(items))
+    under_way: dict[Future, int] = {}
+    try:
+        while True:
+            for index, item in itertools.islice(queue, 2 * threads - len(under_way)):
+                under_way[pool.submit(function, item, **shared)] = index
+            if not under_way:
+                break
+            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield under_way.pop(future), future.exception() or future.result()
+    finally:
+        # never wait here: an abandoned generator is closed by the garbage collector, in any
+        # thread and at any moment, and joining threads then can deadlock the interpreter
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _on_client(

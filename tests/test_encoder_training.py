@@ -198,6 +198,21 @@ def test_two_processes_take_the_steps_of_one(images, tmp_path):
         assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-3)
 
 
+def _fail(world, device: torch.device) -> None:
+    """What a training process does that meets a bug."""
+    del device
+    if world.rank == 1:
+        raise ValueError("the second process has had enough")
+
+
+def test_a_process_that_dies_is_named():
+    from imgwas.encoders.processes import run_together
+    from imgwas.errors import MissingLibraryError
+
+    with pytest.raises(MissingLibraryError, match=r"one of 2 training processes ended"):
+        run_together(_fail, 2, "cpu")
+
+
 def test_the_average_of_weights_is_the_recursion(images):
     settings = TrainSettings(epochs=1, batch=8, ema=0.8)
     encoder = create_encoder("udip", {**TINY, "grid": GRID})

@@ -62,33 +62,33 @@ def batches(
     """
     import torch
 
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[tuple[Sequence[int], torch.Tensor, list[Future]]] = deque()
-        queue = iter(rows)
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[tuple[Sequence[int], torch.Tensor, list[Future]]] = deque()
+    queue = iter(rows)
 
-        def start() -> None:
-            chosen = next(queue, None)
-            if chosen is None:
-                return
-            held = torch.empty((len(chosen), *images.grid), dtype=torch.float32, pin_memory=pin)
-            into = held.numpy()
-            reading = [
-                pool.submit(_read_into, into, k, images, row, how, seed)
-                for k, row in enumerate(chosen)
-            ]
-            waiting.append((chosen, held, reading))
+    def start() -> None:
+        chosen = next(queue, None)
+        if chosen is None:
+            return
+        held = torch.empty((len(chosen), *images.grid), dtype=torch.float32, pin_memory=pin)
+        into = held.numpy()
+        reading = [
+            pool.submit(_read_into, into, k, images, row, how, seed) for k, row in enumerate(chosen)
+        ]
+        waiting.append((chosen, held, reading))
 
-        try:
-            for _ in range(AHEAD):
-                start()
-            while waiting:
-                chosen, held, reading = waiting.popleft()
-                start()
-                for future in reading:
-                    future.result()
-                yield chosen, held
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    try:
+        for _ in range(AHEAD):
+            start()
+        while waiting:
+            chosen, held, reading = waiting.popleft()
+            start()
+            for future in reading:
+                future.result()
+            yield chosen, held
+    finally:
+        # never wait here: see imgwas.cluster.compute_each
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _read_into(

@@ -75,12 +75,13 @@ def run_together(function: Callable[..., None], n: int, device: str, *arguments:
         port = probe.getsockname()[1]
     threads = max(1, torch.get_num_threads() // n) if device == "cpu" else 1
     from torch import multiprocessing
+    from torch.multiprocessing.spawn import ProcessException
 
     try:
         multiprocessing.spawn(  # type: ignore[attr-defined,no-untyped-call]
             _enter, (n, port, device, threads, function, arguments), nprocs=n, join=True
         )
-    except multiprocessing.ProcessException as error:  # type: ignore[attr-defined]
+    except ProcessException as error:
         last = [line for line in str(error).strip().splitlines() if line.strip()][-1]
         raise MissingLibraryError(
             explain(f"one of {n} training processes ended ({last[:300]})",
@@ -101,5 +102,6 @@ def _enter(
     )  # fmt: skip
     try:
         function(World(rank, n), where, *arguments)
+        distributed.barrier()  # nobody leaves while another still talks
     finally:
         distributed.destroy_process_group()
