@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import sys
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from imgwas_cli import images_qc, logs, options
 from imgwas_cli.options import FILE, FOLDER, CommaList, Command, stack
+from imgwas_cli.running import bar, dask_client
 
 if TYPE_CHECKING:
-    from distributed import Client
-
     from imgwas.images.listing import ImageList
     from imgwas.images.matching import Match
 
@@ -279,7 +275,8 @@ def to_store(source: Path, out: Path, **given: Any) -> None:
     found = _without_withdrawn(find_cines(source, **where), given)
     n_series = len(found) * len(given["views"])
     read = partial(read_dicom_cine, n_frames=given["frames"], series=given["series"])
-    with _client(given["workers"]) as client, _bar(n_series, quiet=given["quiet"]) as progress:
+    shown = bar(n_series, "to-store", "series", quiet=given["quiet"])
+    with dask_client(given | {"scheduler": None}) as client, shown as progress:
         report = write_store(
             out,
             found,
@@ -299,26 +296,3 @@ def to_store(source: Path, out: Path, **given: Any) -> None:
         f"{len(report.failures):,}",
     )  # fmt: skip
     logger.info("next: imgwas images list %s --view %s --out images.tsv", out, given["views"][0])
-
-
-@contextlib.contextmanager
-def _client(workers: int | None) -> Iterator[Client | None]:
-    if not workers:
-        yield None
-        return
-    from imgwas.cluster import local_cluster
-
-    with local_cluster(workers) as client:
-        yield client
-
-
-@contextlib.contextmanager
-def _bar(total: int, *, quiet: bool) -> Iterator[Callable[[int], object] | None]:
-    """Show a progress bar on a terminal, and nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc="to-store", unit="series", file=sys.stderr) as shown:
-        yield shown.update

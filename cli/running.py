@@ -46,9 +46,11 @@ device = stack(
 
 
 @contextlib.contextmanager
-def bar(total: int, label: str, unit: str) -> Iterator[Callable[[int], object] | None]:
+def bar(
+    total: int, label: str, unit: str, *, quiet: bool = False
+) -> Iterator[Callable[[int], object] | None]:
     """Show a progress bar on a terminal, and nothing elsewhere."""
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         yield None
         return
     from tqdm import tqdm
