@@ -15,6 +15,8 @@ from imgwas._version import __version__
 #: public name -> module that defines it
 _PUBLIC = {
     "ArrayImages": "imgwas.images.volumes",
+    "Atlas": "imgwas.types",
+    "BrainMap": "imgwas.types",
     "Covariates": "imgwas.types",
     "Genotypes": "imgwas.types",
     "ImageList": "imgwas.images.listing",

@@ -10,10 +10,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-__all__ = ["Bool", "Float", "Float32", "Float64", "Int8", "Int16", "Int64", "UInt8"]
+__all__ = ["Bool", "Float", "Float32", "Float64", "Int8", "Int16", "Int32", "Int64", "UInt8"]
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:
-    from jaxtyping import Bool, Float, Float32, Float64, Int8, Int16, Int64, UInt8
+    from jaxtyping import Bool, Float, Float32, Float64, Int8, Int16, Int32, Int64, UInt8
 else:
 
     class _Shape:
@@ -22,4 +22,4 @@ else:
         def __class_getitem__(cls, _: object) -> type[_Shape]:
             return cls
 
-    Bool = Float = Float32 = Float64 = Int8 = Int16 = Int64 = UInt8 = _Shape
+    Bool = Float = Float32 = Float64 = Int8 = Int16 = Int32 = Int64 = UInt8 = _Shape

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from imgwas.checks import check_finite, check_unique
 from imgwas.errors import InconsistentError, MalformedError, explain
-from imgwas.shapes import Bool, Float32, Float64, Int8, UInt8
+from imgwas.shapes import Bool, Float32, Float64, Int8, Int32, UInt8
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -227,6 +227,86 @@ class Covariates:
 
     def __repr__(self) -> str:
         return f"Covariates({len(self.sample_ids):,} samples x {len(self.names):,} columns)"
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """Named regions on a grid.
+
+    Parameters
+    ----------
+    labels : (x, y, z) int32 array
+        Number of the region of each voxel; 0 is no region.
+    affine : (4, 4) float array
+        Voxel indices to millimetres, RAS+.
+    names : mapping of int to str
+        Name of every number that occurs; names are unique.
+    hemispheres : mapping of int to str
+        ``"L"``, ``"R"`` or ``""`` (on both sides) of every number, told by where its voxels lie.
+    source : str
+        Where it comes from: a file name and what was done to it.
+    """
+
+    labels: Int32[np.ndarray, " *grid"]
+    affine: Float64[np.ndarray, "4 4"]
+    names: Mapping[int, str]
+    hemispheres: Mapping[int, str]
+    source: str = ""
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Voxels along each axis."""
+        return tuple(self.labels.shape)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Region numbers in ascending order, 0 left out."""
+        return tuple(sorted(self.names))
+
+    def __repr__(self) -> str:
+        return f"Atlas({len(self.names)} regions, grid {'x'.join(map(str, self.grid))})"
+
+
+@dataclass(frozen=True)
+class BrainMap:
+    """What moving along a direction of latent space does to every voxel.
+
+    Parameters
+    ----------
+    values : (x, y, z) float32 array
+        Signed values; 0 outside the mask.
+    mask : (x, y, z) bool array
+        Voxels that were looked at.
+    affine : (4, 4) float array
+        Voxel indices to millimetres, RAS+.
+    statistic : str
+        ``effect`` (change per unit of the direction), ``z``, ``t`` or ``change`` (a finite step).
+    unit : str
+        Unit of ``values``, e.g. ``intensity per allele``.
+    name : str
+        What was moved: a latent, a variant, a trait.
+    direction : (latents,) float array
+        The move in the units of the latents.
+    step : float
+        Size of a finite step in SD along the direction; 0 for an exact derivative.
+    """
+
+    values: Float32[np.ndarray, " *grid"]
+    mask: Bool[np.ndarray, " *grid"]
+    affine: Float64[np.ndarray, "4 4"]
+    statistic: str
+    unit: str
+    name: str
+    direction: Float64[np.ndarray, " latents"]
+    step: float = 0.0
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Voxels along each axis."""
+        return tuple(self.values.shape)
+
+    def __repr__(self) -> str:
+        return f"BrainMap({self.name}: {self.statistic}, {self.unit})"
 
 
 def _check_labelled(

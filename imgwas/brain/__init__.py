@@ -1,0 +1,1 @@
+"""Hits back to anatomy: decoder perturbations, effect maps of variants, and region scores."""

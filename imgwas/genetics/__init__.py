@@ -1,0 +1,1 @@
+"""After the scan: LD, loci, omnibus tests, heritability, replication and scores."""

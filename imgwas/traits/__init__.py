@@ -1,0 +1,1 @@
+"""Latents and traits of people: linear, logistic and survival models, and how well they predict."""
