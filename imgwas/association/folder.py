@@ -13,6 +13,7 @@ from imgwas.association.parts import part_path, receipt_path
 from imgwas.errors import InconsistentError, UsageError, WriteError, explain
 from imgwas.files import publish_json, read_json, sha256_of, write_error
 from imgwas.locks import sweep
+from imgwas.sumstats.correlation import CORRELATION
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def _read_run(path: Path) -> dict[str, Any]:
 
 def clear(out: Path) -> None:
     """Remove the results of an earlier run, and nothing else in the folder."""
-    for path in [out / COMPLETE, out / RUN, *(out / "parts").glob("part-*")]:
+    for path in [out / COMPLETE, out / RUN, out / CORRELATION, *(out / "parts").glob("part-*")]:
         path.unlink(missing_ok=True)
     shutil.rmtree(out / "private" / "task", ignore_errors=True)
 

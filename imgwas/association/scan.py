@@ -19,6 +19,7 @@ import numpy as np
 
 from imgwas._version import __version__
 from imgwas.association import folder
+from imgwas.association.correlation import is_recorded, write_correlation
 from imgwas.association.design import Design, build_design
 from imgwas.association.engines import run_on_client, run_on_threads
 from imgwas.association.progress import NoProgress, Progress
@@ -32,6 +33,7 @@ from imgwas.genotypes.filters import VariantFilters
 from imgwas.locks import locked
 from imgwas.stopping import Interrupted, stop_wishes
 from imgwas.sumstats import SumStats, open_sumstats
+from imgwas.sumstats.folder import other_files
 from imgwas.types import Covariates, Genotypes, Latents, PackedGenotypes
 
 if TYPE_CHECKING:
@@ -214,9 +216,7 @@ def _identity(task: ScanTask, design: Design) -> dict[str, Any]:
         "imgwas_major": __version__.split(".")[0],
         "genotypes": dict(task.genotypes.fingerprint()),
         "variants": _digest(task.rows),
-        "samples": hashlib.sha256(
-            "\n".join(design.sample_ids).encode("utf-8", "surrogateescape")
-        ).hexdigest(),
+        "samples": _digest_of_ids(design),
         "latents": _digest(*(group.traits for group in design.groups))
         + _digest(*(group.scale for group in design.groups)),
         "latent_names": _digest_text(*(name for group in design.groups for name in group.names)),
@@ -231,6 +231,11 @@ def _digest(*arrays: np.ndarray) -> str:
         sha.update(str(array.shape).encode())
         sha.update(np.ascontiguousarray(array).data)
     return sha.hexdigest()
+
+
+def _digest_of_ids(design: Design) -> str:
+    ids = "\n".join(design.sample_ids)
+    return hashlib.sha256(ids.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _digest_text(*names: str) -> str:
@@ -306,7 +311,8 @@ def _run(
     progress: Progress,
 ) -> None:
     """Compute the parts that are missing and close the run."""
-    if len(finished) == task.n_parts and (task.out / folder.COMPLETE).exists():
+    complete = len(finished) == task.n_parts and (task.out / folder.COMPLETE).exists()
+    if complete and is_recorded(task.out, other_files(task.out)):
         logger.info("%s is complete already: nothing to do", task.out)
         return
     if finished:
@@ -329,7 +335,7 @@ def _run(
     if stop[0] is not None:
         raise _interrupted(task, digest, stop[0])
     task.genotypes.check_unchanged()
-    _finish(task)
+    _finish(task, [write_correlation(task.out, design, _digest_of_ids(design))])
 
 
 def _check_input(task: ScanTask, receipt: Mapping[str, Any], progress: Progress) -> None:
@@ -338,7 +344,7 @@ def _check_input(task: ScanTask, receipt: Mapping[str, Any], progress: Progress)
     progress.part_done(receipt)
 
 
-def _finish(task: ScanTask) -> None:
+def _finish(task: ScanTask, files: list[dict[str, str | int]]) -> None:
     removed: dict[str, int] = {}
     reasons: dict[str, int] = {}
     n_rows = 0
@@ -351,7 +357,7 @@ def _finish(task: ScanTask) -> None:
     for name, n in removed.items():
         logger.info("variants  --%s removed %s", name, f"{n:,}")
     logger.info("variants  %s tested or listed, of %s read", f"{n_rows:,}", f"{len(task.rows):,}")
-    totals = {"n_variants": n_rows, "removed": removed, "reasons": reasons}
+    totals = {"n_variants": n_rows, "removed": removed, "reasons": reasons, "files": files}
     folder.complete(task.out, task.n_parts, totals)
 
 

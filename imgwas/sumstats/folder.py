@@ -73,6 +73,21 @@ def open_folder(
     return metadata, parts, len(parts) < metadata["n_parts"]
 
 
+def other_files(folder: Path) -> list[dict[str, Any]]:
+    """Files beside the parts that a finished run recorded: path, bytes and SHA-256 of each."""
+    path = folder / "RUN_COMPLETE.json"
+    return list(_json(path).get("files", [])) if path.exists() else []
+
+
+def problems_of_files(folder: Path, *, deep: bool = True) -> list[str]:
+    """What is wrong with the files beside the parts, in sentences."""
+    parts = [
+        Part(folder / entry["path"], 0, entry["bytes"], entry["sha256"])
+        for entry in other_files(folder)
+    ]
+    return [problem for part in parts if (problem := part.problem(deep=deep))]
+
+
 def _read_run(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.exists():

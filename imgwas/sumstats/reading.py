@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from imgwas.arrow import string_scalar, to_numpy
 from imgwas.checks import did_you_mean
-from imgwas.errors import MalformedError, UsageError, explain
+from imgwas.errors import DegenerateError, ImgwasError, MalformedError, UsageError, explain
 from imgwas.sumstats.effects import (
     VARIANT_COLUMNS,
     chromosome_code,
@@ -51,6 +51,20 @@ def check_known(path: Path, wanted: Sequence[str]) -> None:
                 do=did_you_mean(unknown[0], known) or f"Try {', '.join(VARIANT_COLUMNS)}",
             )
         )
+
+
+def no_such_latent(
+    name: str, folder: Path, latents: Sequence[str], quarantined: Mapping[str, str]
+) -> ImgwasError:
+    """Say why a latent has no results: set aside by the scan, or unknown."""
+    if name in quarantined:
+        return DegenerateError(explain(f"latent {name} was not tested: {quarantined[name]}"))
+    return UsageError(
+        explain(
+            f"there is no latent {name!r} in {folder}",
+            do=did_you_mean(name, latents) or f"It has {', '.join(latents[:8])}",
+        )
+    )
 
 
 def _check_columns(path: Path, columns: Sequence[str], known: Sequence[str]) -> None:

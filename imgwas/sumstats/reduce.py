@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from imgwas.arrow import to_numpy
-from imgwas.sumstats.effects import LatentEntry
+from imgwas.sumstats.effects import LatentEntry, chromosome_codes
 from imgwas.sumstats.pvalues import (
     chi2_from_neg_log10_p,
     neg_log10_p_value,
@@ -20,6 +20,8 @@ from imgwas.sumstats.pvalues import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from imgwas.sumstats.store import SumStats
 
 #: median of chi-square with one degree of freedom
@@ -135,6 +137,23 @@ def best_of_block(block: pa.Table, entries: Sequence[LatentEntry]) -> tuple[np.n
         better = p > best
         best[better], which[better] = p[better], index[better]
     return np.where(which < 0, np.nan, best), which
+
+
+def best_table(block: pa.Table, entries: Sequence[LatentEntry]) -> pd.DataFrame:
+    """Where each variant of a block is, its smallest P over latents, and whose it is."""
+    import pandas as pd
+
+    best, which = best_of_block(block, entries)
+    names = [entry.name for entry in entries]
+    return pd.DataFrame(
+        {
+            "chromosome": chromosome_codes(block["chromosome"]),
+            "base_pair_location": to_numpy(block["base_pair_location"]),
+            "variant_id": block["variant_id"].to_pandas(),
+            "neg_log_10_p_value": best,
+            "latent": np.array([*names, ""], object)[which],
+        }
+    )
 
 
 def _by_group(entries: Sequence[LatentEntry]) -> Iterator[tuple[int, list[int]]]:

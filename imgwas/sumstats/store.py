@@ -12,22 +12,19 @@ import numpy as np
 import pyarrow as pa
 
 from imgwas.arrow import from_numpy, to_numpy
-from imgwas.checks import did_you_mean
-from imgwas.errors import DegenerateError, UsageError, explain
 from imgwas.files import sha256_of
-from imgwas.sumstats import reduce
+from imgwas.sumstats import reading, reduce
+from imgwas.sumstats.correlation import read_correlation
 from imgwas.sumstats.effects import (
     VARIANT_COLUMNS,
     Effects,
     LatentEntry,
     chromosome_code,
-    chromosome_codes,
     effects_of,
     statistics_of,
 )
-from imgwas.sumstats.folder import Part, open_folder
+from imgwas.sumstats.folder import Part, open_folder, problems_of_files
 from imgwas.sumstats.pvalues import neg_log10_p_value
-from imgwas.sumstats.reading import check_known, chromosome_key, extent_of, inside, read_part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,16 +105,7 @@ class SumStats:
         """
         if name in self._entries:
             return self._entries[name]
-        if name in self.quarantined:
-            raise DegenerateError(
-                explain(f"latent {name} was not tested: {self.quarantined[name]}")
-            )
-        raise UsageError(
-            explain(
-                f"there is no latent {name!r} in {self.folder}",
-                do=did_you_mean(name, self.latents) or f"It has {', '.join(self.latents[:8])}",
-            )
-        )
+        raise reading.no_such_latent(name, self.folder, self.latents, self.quarantined)
 
     def iter_blocks(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield some columns of the parts in order, page checksums verified.
@@ -138,7 +126,7 @@ class SumStats:
             If a part is missing, damaged or lacks a column.
         """
         for part in self.receipts:
-            yield from read_part(part.path, columns)
+            yield from reading.read_part(part.path, columns)
 
     def variants(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return the variant table, with missingness and genotype counts.
@@ -150,7 +138,7 @@ class SumStats:
             ``XY`` and ``MT`` here.
         """
         wanted = list(columns) if columns is not None else [*VARIANT_COLUMNS, *_COUNTS]
-        check_known(self.parts[0], wanted)
+        reading.check_known(self.parts[0], wanted)
         frame: pd.DataFrame = self._read(wanted).to_pandas()
         return frame
 
@@ -215,13 +203,13 @@ class SumStats:
         names = self._names(latents)
         frames = []
         for part in self._parts_with(str(chromosome), start, end):
-            for block in read_part(part.path, self._columns_for(names)):
-                here = inside(block, str(chromosome), start, end)
+            for block in reading.read_part(part.path, self._columns_for(names)):
+                here = reading.inside(block, str(chromosome), start, end)
                 frames += self._tidy(block, dict.fromkeys(names, here))
         return pd.concat(frames, ignore_index=True) if frames else self._no_rows(names)
 
     def _parts_with(self, chromosome: str, start: int, end: int) -> list[Part]:
-        key = chromosome_key(chromosome)
+        key = reading.chromosome_key(chromosome)
         return [
             part
             for part, extent in zip(self.receipts, self._extents, strict=True)
@@ -231,7 +219,7 @@ class SumStats:
     @cached_property
     def _extents(self) -> list[dict[int | str, tuple[int, int]]]:
         """First and last position of every chromosome in every part."""
-        return [extent_of(part.path) for part in self.receipts]
+        return [reading.extent_of(part.path) for part in self.receipts]
 
     def top(
         self, *, neg_log10_p: float = 7.30103, latents: Sequence[str] | None = None
@@ -335,25 +323,33 @@ class SumStats:
         import pandas as pd
 
         names = self._names(latents)
-        frames = [self._best(b, names) for b in self.iter_blocks(self._columns_for(names))]
-        return pd.concat(frames, ignore_index=True)
+        entries = [self.entry(name) for name in names]
+        blocks = self.iter_blocks(self._columns_for(names))
+        return pd.concat([reduce.best_table(b, entries) for b in blocks], ignore_index=True)
 
-    def _best(self, block: pa.Table, names: Sequence[str]) -> pd.DataFrame:
+    def latent_correlation(self) -> pd.DataFrame:
+        """Correlation of the latents' t statistics where no variant has an effect.
+
+        ``Y'Y`` of the residual latents (covariates removed, length one, zero for people without the
+        latent), on the people of the autosomes. It is what tests of all latents at once need.
+
+        Returns
+        -------
+        DataFrame
+            (latents, latents), symmetric, ones on the diagonal.
+
+        Raises
+        ------
+        IncompleteError
+            If an older imgwas made the folder; the same scan run again adds it.
+        """
         import pandas as pd
 
-        best, which = reduce.best_of_block(block, [self.entry(name) for name in names])
-        return pd.DataFrame(
-            {
-                "chromosome": chromosome_codes(block["chromosome"]),
-                "base_pair_location": to_numpy(block["base_pair_location"]),
-                "variant_id": block["variant_id"].to_pandas(),
-                "neg_log_10_p_value": best,
-                "latent": np.array([*names, ""], object)[which],
-            }
-        )
+        values = read_correlation(self.folder, self.latents)
+        return pd.DataFrame(values, list(self.latents), list(self.latents))
 
     def verify(self, *, deep: bool = True) -> list[str]:
-        """Compare every part with its receipt.
+        """Compare every part with its receipt, and the correlation of latents with its record.
 
         Parameters
         ----------
@@ -365,7 +361,8 @@ class SumStats:
         list of str
             What is wrong, in sentences; empty if nothing is.
         """
-        return [problem for part in self.receipts if (problem := part.problem(deep=deep))]
+        problems = [problem for part in self.receipts if (problem := part.problem(deep=deep))]
+        return problems + problems_of_files(self.folder, deep=deep)
 
     def digest(self) -> str:
         """One SHA-256 over all parts, equal for equal results."""
