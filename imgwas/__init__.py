@@ -55,6 +55,8 @@ _PUBLIC = {
     "select": "imgwas.association",
     "simulate_brains": "imgwas.simulate.brains",
     "simulate_cohort": "imgwas.simulate",
+    "simulate_image_arrays": "imgwas.simulate",
+    "simulate_images": "imgwas.simulate",
     "transform_latents": "imgwas.latents",
     "variance_explained": "imgwas.latents",
 }

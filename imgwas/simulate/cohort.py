@@ -17,7 +17,8 @@ from imgwas.simulate.genotypes import CHROMOSOME_MB, GenotypeModel, HaplotypeSou
 if TYPE_CHECKING:
     import pandas as pd
 
-_ALLELES = np.array([("A", "G"), ("C", "T"), ("A", "C"), ("G", "T")], dtype=object)
+#: (effect allele, other allele) that variants draw from.
+ALLELES = np.array([("A", "G"), ("C", "T"), ("A", "C"), ("G", "T")], dtype=object)
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,11 @@ def simulate_cohort(
     source = HaplotypeSource(model)
     rng = np.random.default_rng([seed, 1])
     rows = np.sort(rng.choice(n_variants, size=n_causal, replace=False))
-    dosages = _write_bed(folder / "cohort.bed", source, rows, progress)
-    alleles = _ALLELES[np.random.default_rng([seed, 2]).integers(0, len(_ALLELES), n_variants)]
-    ids = list(sample_ids) if sample_ids is not None else _sample_ids(n_samples, messy_ids)
-    _write_bim(folder / "cohort.bim", source, alleles)
-    _write_fam(folder / "cohort.fam", source, ids)
+    dosages = write_bed(folder / "cohort.bed", source, rows, progress)
+    alleles = ALLELES[np.random.default_rng([seed, 2]).integers(0, len(ALLELES), n_variants)]
+    ids = list(sample_ids) if sample_ids is not None else sample_names(n_samples, messy_ids)
+    write_bim(folder / "cohort.bim", source, alleles)
+    write_fam(folder / "cohort.fam", source, ids)
     covariates = _covariates(source, dosages, covariate_r2, rng)
     values, effects = _latents(dosages, covariates, n_latents, variance_explained, rng)
     _lose(values, missing_latents, rng)
@@ -158,7 +159,7 @@ def _check(
         )
 
 
-def _write_bed(
+def write_bed(
     path: Path,
     source: HaplotypeSource,
     wanted: np.ndarray,
@@ -178,11 +179,13 @@ def _write_bed(
     return np.where(np.isnan(kept), mean, kept)
 
 
-def _sample_ids(n: int, messy: bool) -> list[str]:
+def sample_names(n: int, messy: bool = False) -> list[str]:
+    """Ids of simulated people; messy ones start with zeros."""
     return [f"{i + 1:07d}" if messy else f"{1_000_001 + i}" for i in range(n)]
 
 
-def _write_bim(path: Path, source: HaplotypeSource, alleles: np.ndarray) -> None:
+def write_bim(path: Path, source: HaplotypeSource, alleles: np.ndarray) -> None:
+    """Write the variants; variant j is rs(j + 1)."""
     variants = source.variants
     with publish(path, "w") as stream:
         for j, (name, position) in enumerate(
@@ -192,7 +195,8 @@ def _write_bim(path: Path, source: HaplotypeSource, alleles: np.ndarray) -> None
             stream.write(f"{name}\trs{j + 1}\t0\t{position}\t{a1}\t{a2}\n")
 
 
-def _write_fam(path: Path, source: HaplotypeSource, ids: list[str]) -> None:
+def write_fam(path: Path, source: HaplotypeSource, ids: list[str]) -> None:
+    """Write the people."""
     people, n = source.people, source.model.n_samples
     with publish(path, "w") as stream:
         for i, name in enumerate(ids):
