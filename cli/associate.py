@@ -53,6 +53,7 @@ GROUPS = {
         "rank_normal",
         "residualize_first",
         "precision",
+        "omnibus",
         "max_levels",
         "check",
     ],
@@ -138,6 +139,11 @@ GROUPS = {
     default="single",
     show_default=True,
     help="Of the matrix product and the stored statistics.",
+)
+@click.option(
+    "--omnibus",
+    is_flag=True,
+    help="Also test each variant against all latents at once; see also imgwas omnibus.",
 )
 @click.option(
     "--check",
@@ -261,6 +267,7 @@ _PASSED = (
     "precision",
     "rank_normal",
     "residualize_first",
+    "omnibus",
     "min_overlap",
     "training_people",
     "genome_build",

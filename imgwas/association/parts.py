@@ -18,6 +18,7 @@ from imgwas.association.kernel import scan_block
 from imgwas.association.task import AUTOSOME, ScanTask, X, Y, compact
 from imgwas.files import publish_bytes, publish_json
 from imgwas.genotypes.counts import GenotypeCounts, count_packed
+from imgwas.sumstats.joint import IN_SCAN
 
 _KINDS = (AUTOSOME, X, Y, AUTOSOME)
 
@@ -32,6 +33,8 @@ class BlockResult:
     groups: list[GroupResult]
     removed: dict[str, int]
     digest: bytes
+    #: -log10 P over all latents by name of the test; empty where not asked for
+    omnibus: dict[str, np.ndarray]
 
 
 def scan_rows(task: ScanTask, rows: np.ndarray, workspace: Workspace) -> BlockResult:
@@ -51,11 +54,28 @@ def scan_rows(task: ScanTask, rows: np.ndarray, workspace: Workspace) -> BlockRe
         )
         for start, stop in _runs(kinds)
     ]
+    omnibus = _omnibus(task, kinds, pieces)
     groups = [_join_groups(list(group)) for group in zip(*pieces, strict=True)]
     if not pieces:
         groups = [_no_variants(len(names), task) for names in task.names]
     diploid = _diploid_counts(task, packed, kinds, counts)
-    return BlockResult(rows, counts, diploid, groups, removed, digest)
+    return BlockResult(rows, counts, diploid, groups, removed, digest, omnibus)
+
+
+def _omnibus(
+    task: ScanTask, kinds: np.ndarray, pieces: list[list[GroupResult]]
+) -> dict[str, np.ndarray]:
+    """Tests of all latents at once, from the t statistics of each run of one kind."""
+    if not task.settings.omnibus:
+        return {}
+    found = [
+        task.omnibus[_KINDS[kinds[start]]].columns(
+            np.hstack([result.t for result in groups]),
+            np.column_stack([result.dof for result in groups]),
+        )
+        for (start, _), groups in zip(_runs(kinds), pieces, strict=True)
+    ]
+    return {name: np.concatenate([np.empty(0), *(f[name] for f in found)]) for name in IN_SCAN}
 
 
 def variant_kinds_of(task: ScanTask, rows: np.ndarray) -> np.ndarray:
@@ -231,6 +251,8 @@ def part_table(task: ScanTask, blocks: list[BlockResult]) -> pa.Table:
         columns |= _group_columns([block.groups[group] for block in blocks], group)
     for group, names in enumerate(task.names):
         columns |= _trait_columns([block.groups[group] for block in blocks], names)
+    for name in IN_SCAN if task.settings.omnibus else ():
+        columns[f"omnibus.{name}"] = from_numpy(np.concatenate([b.omnibus[name] for b in blocks]))
     return pa.table(columns)
 
 
@@ -287,7 +309,9 @@ def encode_part(table: pa.Table) -> pa.Buffer:
     Statistics are noise in most of their bits: zstd takes 7 % off them and makes both writing and
     reading several times slower, so they are stored as they are and everything else is compressed.
     """
-    statistics = {name for name in table.column_names if name.startswith(("t.", "beta."))}
+    statistics = {
+        name for name in table.column_names if name.startswith(("t.", "beta.", "omnibus."))
+    }
     moments = {
         name
         for name in table.column_names

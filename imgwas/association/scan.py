@@ -10,7 +10,6 @@ import json
 import logging
 import signal
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +55,7 @@ def associate(
     precision: str = "single",
     rank_normal: bool = False,
     residualize_first: bool = False,
+    omnibus: bool = False,
     min_overlap: float = 0.5,
     training_people: str = "refuse",
     genome_build: str | None = None,
@@ -101,6 +101,8 @@ def associate(
         Rank-based inverse normal transform of each latent first.
     residualize_first : bool
         Two-step analysis that leaves the covariates in the genotype; see ``docs/statistics.md``.
+    omnibus : bool
+        Also test every variant against all latents at once (``docs/heritability.md``).
     min_overlap : float
         Refuse when less than this share of the smaller file is found in the other.
     training_people : {"refuse", "exclude", "allow"}
@@ -153,7 +155,7 @@ def associate(
     .. [1] Frisch & Waugh (1933), Econometrica 1:387. Lovell (1963), JASA 58:993.
     """
     settings = _settings(
-        missing_genotype, precision, part_size, rank_normal, residualize_first, filters
+        missing_genotype, precision, part_size, rank_normal, residualize_first, filters, omnibus
     )
     genotypes = _packed(genotypes)
     latents = without_training_people(latents, training_people)
@@ -188,6 +190,7 @@ def _settings(
     rank_normal: bool,
     residualize_first: bool,
     filters: VariantFilters | None,
+    omnibus: bool,
 ) -> ScanSettings:
     check_option("missing_genotype", missing_genotype, ["mean", "drop"])
     check_option("precision", precision, ["single", "double"])
@@ -199,6 +202,7 @@ def _settings(
         rank_normal=rank_normal,
         residualize_first=residualize_first,
         filters=filters or VariantFilters(),
+        omnibus=omnibus,
     )
 
 
@@ -210,7 +214,7 @@ def _packed(genotypes: Genotypes) -> PackedGenotypes:
 
 def _identity(task: ScanTask, design: Design) -> dict[str, Any]:
     """Everything that changes numbers: inputs, settings, versions."""
-    settings = asdict(task.settings)
+    settings = task.settings.described()
     return {
         "format_version": FORMAT_VERSION,
         "imgwas_major": __version__.split(".")[0],
@@ -263,7 +267,7 @@ def _describe(
         "command": command or [],
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "genome_build": genome_build,
-        "settings": asdict(task.settings),
+        "settings": task.settings.described(),
         "samples": {"kept": len(design.sample_columns), "steps": design.flow.steps},
         "selection": chosen.report,
         "covariates": {"names": list(design.covariate_names), "dropped": design.dropped},
@@ -276,7 +280,19 @@ def _describe(
         "n_variants": len(task.rows),
         "part_size": task.settings.part_size,
         "n_parts": task.n_parts,
+        **_omnibus_entry(task, design),
     }
+
+
+def _omnibus_entry(task: ScanTask, design: Design) -> dict[str, Any]:
+    """Describe the test of all latents, after refusing what it cannot answer."""
+    if not task.omnibus:
+        return {}
+    test = task.omnibus["autosome"]
+    test.check(design.groups[0].dof)
+    for line in test.cautions():
+        logger.warning("omnibus  %s", line)
+    return {"omnibus": test.described()}
 
 
 def _latent_entries(task: ScanTask, design: Design) -> list[dict[str, Any]]:

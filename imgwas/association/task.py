@@ -17,11 +17,13 @@ import numpy as np
 
 from imgwas.arrow import string_scalar, to_numpy
 from imgwas.association.blocks import GroupArrays
+from imgwas.association.correlation import null_correlation
 from imgwas.association.design import Design, restrict
 from imgwas.association.kernel import MissingPolicy
 from imgwas.files import publish, publish_json, read_json
 from imgwas.genotypes.counts import pack_mask
 from imgwas.genotypes.filters import VariantFilters
+from imgwas.sumstats.joint import OmnibusTest
 from imgwas.types import PackedGenotypes
 
 #: Kinds of variant that need their own design.
@@ -41,6 +43,12 @@ class ScanSettings:
     rank_normal: bool = False
     residualize_first: bool = False
     filters: VariantFilters = field(default_factory=VariantFilters)
+    omnibus: bool = False
+
+    def described(self) -> dict[str, Any]:
+        """Fields for ``run.json``; what is off and came later is left out, as older runs do."""
+        fields = asdict(self)
+        return fields if self.omnibus else {k: v for k, v in fields.items() if k != "omnibus"}
 
     @property
     def dtype(self) -> type[np.floating]:
@@ -111,6 +119,22 @@ class ScanTask:
         """Kind of every scanned variant, see :func:`variant_kinds`."""
         chromosomes = self.genotypes.variants.column("chromosome")
         return np.asarray(variant_kinds(chromosomes)[self.rows])
+
+    @cached_property
+    def omnibus(self) -> dict[str, OmnibusTest]:
+        """Tests of all latents at once by kind of variant, made once per process; empty if off."""
+        if not self.settings.omnibus:
+            return {}
+        numbers = [index for index, names in enumerate(self.names) for _ in names]
+        return {
+            kind: OmnibusTest(
+                null_correlation([group.traits for group in groups]),
+                numbers,
+                n=max(group.n for group in groups),
+                single=self.settings.precision == "single",
+            )
+            for kind, groups in self.groups.items()
+        }
 
     @property
     def n_bytes(self) -> int:

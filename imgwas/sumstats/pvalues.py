@@ -95,7 +95,7 @@ def _tail(t: np.ndarray, dof: np.ndarray) -> np.ndarray:
     log_beta = gammaln(a) + gammaln(0.5) - gammaln(a + 0.5)
     log_beta = np.where(a > 1e4, _log_beta_half(a), log_beta)
     front = a * log_x + 0.5 * log_y - np.log(a) - log_beta
-    return np.asarray(-(front + np.log(_continued_fraction(a, 0.5, np.exp(log_x)))) / _LN10)
+    return np.asarray(-(front + np.log(continued_fraction(a, 0.5, np.exp(log_x)))) / _LN10)
 
 
 def _log_beta_half(a: np.ndarray) -> np.ndarray:
@@ -105,7 +105,7 @@ def _log_beta_half(a: np.ndarray) -> np.ndarray:
     return np.asarray(0.5 * np.log(np.pi) - 0.5 * np.log(a) + series)
 
 
-def _continued_fraction(a: np.ndarray, b: float, x: np.ndarray) -> np.ndarray:
+def continued_fraction(a: np.ndarray, b: np.ndarray | float, x: np.ndarray) -> np.ndarray:
     """Evaluate 26.5.8 of [1]_ front to back; fast for x below (a + 1) / (a + b + 2)."""
     tiny = 1e-300
     c = np.ones_like(x)
@@ -125,7 +125,9 @@ def _continued_fraction(a: np.ndarray, b: float, x: np.ndarray) -> np.ndarray:
     return h
 
 
-def _coefficients(a: np.ndarray, b: float, x: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+def _coefficients(
+    a: np.ndarray, b: np.ndarray | float, x: np.ndarray, m: int
+) -> tuple[np.ndarray, np.ndarray]:
     even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
     odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
     return even, odd

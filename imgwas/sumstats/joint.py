@@ -1,0 +1,232 @@
+"""Tests of a block of variants against all latents, from its t statistics.
+
+With ``r_k = t_k / sqrt(t_k^2 + d)`` the partial correlations of a variant with K latents and ``R``
+the partial correlation of the latents, ``R2 = r' R^-1 r`` is the squared multiple correlation of
+the variant with all latents given the covariates, so that::
+
+    F = (R2 / K) / ((1 - R2) / (d + 1 - K))
+
+is the F test of the regression of the variant on the latents: the exact test of one canonical
+variate (MANOVA, Wilks). That holds where all latents have the same people. Where they do not,
+``T = t' R^-1 t`` with chi-square of K degrees of freedom takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from imgwas.errors import DegenerateError, explain
+from imgwas.shapes import Float
+from imgwas.sumstats.combining import acat, sidak, twice_the_smaller
+from imgwas.sumstats.directions import Directions
+from imgwas.sumstats.mixtures import neg_log10_p_mixture
+from imgwas.sumstats.pvalues import neg_log10_p_value
+from imgwas.sumstats.tails import neg_log10_p_chi2, neg_log10_p_r2
+
+#: what the scan computes as it goes
+IN_SCAN = ("joint", "minp", "combined")
+#: what can be asked for
+TESTS = ("combined", "f", "chi2", "minp", "acat")
+#: share of the directions, the smallest eigenvalues, whose part in T is reported
+LAST = 0.1
+
+Columns = dict[str, np.ndarray]
+
+
+@dataclass
+class OmnibusTest:
+    """Everything that testing a block needs to know of the latents.
+
+    Parameters
+    ----------
+    correlation : (latents, latents) array
+        Of the t statistics under the null.
+    group_of : sequence of int
+        Missingness group of each latent; groups index the columns of ``dof``.
+    n : int
+        People, for the rounding of the eigenvalues.
+    single : bool
+        Whether t was computed in single precision.
+    shrink : float
+        ``d`` of ``(1 - d) R + d I`` in chi2.
+    eig_keep : int, optional
+        Use only the largest eigenvectors of R, in F and chi2.
+    """
+
+    correlation: np.ndarray
+    group_of: Sequence[int]
+    n: int
+    single: bool = True
+    shrink: float = 0.0
+    eig_keep: int | None = None
+    directions: Directions = field(init=False)
+    _parts: dict[tuple[int, ...], OmnibusTest] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.directions = Directions.of(
+            self.correlation, n=self.n, single=self.single, eig_keep=self.eig_keep
+        )
+        self.groups = sorted(set(self.group_of))
+        self._members = {
+            g: np.array([i for i, own in enumerate(self.group_of) if own == g]) for g in self.groups
+        }
+        self._weights = self.directions.weights()
+        self._shrunk = self.directions.weights(self.shrink)
+        values = self.directions.values
+        self._mixture = values / ((1 - self.shrink) * values + self.shrink)
+        self.n_last = max(1, round(LAST * self.directions.rank))
+
+    @property
+    def same_people(self) -> bool:
+        """Whether all latents have the same people, so that F is exact."""
+        return len(self.groups) == 1
+
+    def check(self, dof: int) -> None:
+        """Refuse what F cannot answer; ``dof`` is that of the t statistics."""
+        if self.same_people:
+            self.directions.check_dof(dof)
+
+    def described(self) -> dict[str, Any]:
+        """What was computed, for ``run.json``."""
+        directions = self.directions
+        return {
+            "joint": "f" if self.same_people else "chi2",
+            "n_latents": directions.n_latents,
+            "rank": directions.rank,
+            "n_collinear": directions.n_collinear,
+            "condition_number": directions.condition_number,
+        }
+
+    def cautions(self) -> list[str]:
+        """What a reader of the P values should know, in sentences."""
+        directions, said = self.directions, []
+        if directions.n_collinear:
+            said.append(
+                f"{directions.n_latents:,} latents span {directions.rank:,} directions that the "
+                f"scan's precision can tell apart; the tests use those ({directions.rank:,} "
+                "degrees of freedom)"
+            )
+        if not self.same_people:
+            said.append(
+                "latents have different people: chi-square with their null correlation takes the "
+                "place of the exact F test, which is conservative where people are few"
+            )
+        if directions.condition_number > 1e4:
+            said.append(
+                f"the correlation of the latents has condition number "
+                f"{directions.condition_number:.3g}: small directions, which may be noise of the "
+                "encoder, weigh as much as large ones"
+            )
+        return said
+
+    def columns(
+        self,
+        t: Float[np.ndarray, "variants latents"],
+        dof: np.ndarray,
+        tests: Sequence[str] = IN_SCAN,
+    ) -> Columns:
+        """-log10 P of each test for each variant.
+
+        Parameters
+        ----------
+        t : (variants, latents) array
+            NaN where a variant was not tested in a latent's group.
+        dof : (variants, groups) array
+            Degrees of freedom of t, one column for each number in ``group_of``.
+        tests : sequence of str
+            Of :data:`TESTS`; ``joint`` is f, or chi2 where people differ; ``share_last`` and
+            ``n_latents`` are no P values.
+        """
+        has = np.isfinite(t[:, [self._members[g][0] for g in self.groups]])
+        if has.all():
+            return self._columns(t, dof, tests)
+        found = {name: np.full(len(t), np.nan) for name in tests}
+        for pattern in np.unique(has, axis=0):
+            if pattern.any():
+                rows = np.flatnonzero((has == pattern).all(axis=1))
+                groups = tuple(g for g, kept in zip(self.groups, pattern, strict=True) if kept)
+                part = self._part(groups)
+                members = np.concatenate([self._members[g] for g in groups])
+                some = part._columns(t[np.ix_(rows, np.sort(members))], dof[rows], tests)
+                for name, values in some.items():
+                    found[name][rows] = values
+        return found
+
+    def _part(self, groups: tuple[int, ...]) -> OmnibusTest:
+        """Build the test of the latents of some groups."""
+        if groups == tuple(self.groups):
+            return self
+        if groups not in self._parts:
+            members = np.sort(np.concatenate([self._members[g] for g in groups]))
+            keep = self.eig_keep and min(self.eig_keep, len(members))
+            self._parts[groups] = OmnibusTest(
+                self.correlation[np.ix_(members, members)],
+                [self.group_of[i] for i in members],
+                self.n,
+                self.single,
+                self.shrink,
+                keep,
+            )
+        return self._parts[groups]
+
+    def _columns(self, t: np.ndarray, dof: np.ndarray, tests: Sequence[str]) -> Columns:
+        wanted, found = set(tests), Columns()
+        t = t.astype(np.float64)
+        joint = "f" if self.same_people else "chi2"
+        if wanted & {"f", "joint", "combined", "share_last"} and self.same_people:
+            found["f"], share = self._f(t, dof[:, self.groups[0]])
+            found["share_last"] = share
+        if "f" in wanted and not self.same_people:
+            raise DegenerateError(_NOT_THE_SAME)
+        if "chi2" in wanted or (not self.same_people and wanted - {"minp", "acat"}):
+            found["chi2"], share = self._chi2(t)
+            found.setdefault("share_last", share)
+        if wanted & {"minp", "combined"}:
+            found["minp"] = sidak(self._largest(t, dof), t.shape[1])
+        if "acat" in wanted:
+            found["acat"] = acat(self._each(t, dof))
+        if joint in found:
+            found["joint"] = found[joint]
+        if "combined" in wanted:
+            found["combined"] = twice_the_smaller(found["joint"], found["minp"])
+        found["n_latents"] = np.full(len(t), float(t.shape[1]))
+        return {name: found[name] for name in tests}
+
+    def _f(self, t: np.ndarray, dof: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rank = self.directions.rank
+        r = t / np.sqrt(t * t + dof[:, None])
+        squares = np.square(r @ self._weights)
+        r2 = squares.sum(axis=1)
+        share = squares[:, -self.n_last :].sum(axis=1) / np.maximum(r2, 1e-300)
+        return neg_log10_p_r2(r2, rank, dof + 1.0 - rank), share
+
+    def _chi2(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        squares = np.square(t @ self._shrunk)
+        total = squares.sum(axis=1)
+        share = squares[:, -self.n_last :].sum(axis=1) / np.maximum(total, 1e-300)
+        if self.shrink:
+            return neg_log10_p_mixture(total, self._mixture), share
+        return neg_log10_p_chi2(total, self.directions.rank), share
+
+    def _largest(self, t: np.ndarray, dof: np.ndarray) -> np.ndarray:
+        """Largest -log10 P over the latents: one P value a group, of its largest t."""
+        found = [
+            neg_log10_p_value(np.abs(t[:, self._members[g]]).max(axis=1), dof[:, g])
+            for g in self.groups
+        ]
+        return np.asarray(np.max(found, axis=0))
+
+    def _each(self, t: np.ndarray, dof: np.ndarray) -> np.ndarray:
+        of_latent = dof[:, np.asarray(self.group_of)]
+        return neg_log10_p_value(t, of_latent)
+
+
+_NOT_THE_SAME = explain(
+    "the F test needs latents that have the same people, and some have missing values others do "
+    "not have",
+    do="Ask for chi2 (which combined takes then), or choose latents without missing values",
+)
