@@ -77,10 +77,12 @@ def draw_anatomy() -> Anatomy:
     """Draw the built-in brain once; the same in every run."""
     rng = np.random.default_rng(20)
     axes = [np.arange(low + ZOOM / 2, high, ZOOM, dtype=np.float32) for low, high in BOX]
-    x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
+    x, y, z = _bend(*np.meshgrid(*axes, indexing="ij", sparse=True))
     side = np.abs(x)
-    cerebellum, stem = _cerebellum(side, y, z), _tube(side, y, z, _STEM)
-    depth = np.where(np.maximum(cerebellum, stem) > -2.0, -3, _cerebrum(side, y, z))
+    cerebellum = _cerebellum(side, y, z)
+    stem = np.where(z < -9, _tube(side, y, z, _STEM), -9).astype(np.float32)
+    beside = np.maximum(cerebellum, np.where(z < -16, stem, -9))
+    depth = np.where(beside > -2.0, -3, _cerebrum(side, y, z)).astype(np.float32)
     deep = _deep(side, y, z)
     core = _blob(side, y, z, (0, -12, 4), (36, 46, 24)) > 0
     fluid = _fluid(side, x, y, z, depth, core, rng)
@@ -100,6 +102,16 @@ def draw_anatomy() -> Anatomy:
     affine[:3, 3] = [axis[0] for axis in axes]
     values = np.where(brain, np.maximum(values, 0.05), 0).astype(np.float32)
     return Anatomy(values, np.where(brain, labels, 0).astype(np.int16), NAMES, affine)
+
+
+def _bend(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray
+) -> tuple[Float32[np.ndarray, "x y z"], ...]:
+    """Bend space by a few millimetres, so that no surface is quite a formula."""
+    bent_x = x + 1.2 * np.sin(y / 21 + 1) + 1.0 * np.sin(z / 17 + y / 40)
+    bent_y = y + 2.2 * np.sin(x / 15 + z / 33) + 1.6 * np.sin(z / 13 + 2)
+    bent_z = z + 2.0 * np.sin(y / 17 + np.abs(x) / 23) + 1.8 * np.sin(x / 13 + y / 29 + 1)
+    return (bent_x + 0 * z, bent_y + 0 * y, bent_z + 0 * y)
 
 
 def _blob(
@@ -130,7 +142,7 @@ def _cerebrum(side: np.ndarray, y: np.ndarray, z: np.ndarray) -> Float32[np.ndar
     """Depth below the smooth hull of both hemispheres: domes and temporal lobes."""
     narrow = 1 + 0.0016 * (y + 18) + 0.000022 * (y + 18) ** 2  # narrower in front
     dome = _blob(side * narrow, y, z, (0, -17, 10), (68, 86, 66))
-    floor = np.where(y > -20, z + 12 + 0.10 * (y + 20), z + 6 + 0.12 * (y + 20))
+    floor = np.where(y > -20, z + 17 + 0.06 * (y + 20), z + 6 + 0.12 * (y + 20))
     floor = np.where(side > 8, floor, floor - 0.2 * (8 - side))
     lobe = _blob(side, y, z, (44, -14, -21), (23, 41, 24))
     back = _blob(side, y, z, (30, -62, 0), (28, 36, 22))
@@ -192,17 +204,20 @@ def _fluid(
     rng: np.random.Generator,
 ) -> Bool[np.ndarray, "x y z"]:
     """Fluid of the fissures and of the sulci, which run inwards along the radii."""
-    shell = (depth > -3) & (depth < 22)
+    shell = (depth > -3) & (depth < 30)
     inward = [v / h for v, h in ((side, 64.0), (y + 17, 84.0), (z - 6, 62.0))]
     inward = [np.broadcast_to(v, depth.shape)[shell] for v in inward]
     radius = np.sqrt(sum(v**2 for v in inward))
     direction = [v / radius for v in inward]
     mirror = np.broadcast_to(x > 0, depth.shape)[shell] * 0.04
     direction[1] = direction[1] + mirror.astype(np.float32)  # the sides differ a little
-    folds = _waves(direction, 13.5, rng)
-    deepest = 14 + 4 * _waves(direction, 9.0, rng, 12)
     below = depth[shell]
-    width = 0.10 + 0.14 * np.exp(-np.maximum(below, 0) / 4)
+    for axis, (length, other) in enumerate(((5.5, 2), (6.5, 0), (6.0, 1))):  # no sulcus is straight
+        curl = np.sin(below / length + 9 * direction[other]).astype(np.float32)
+        direction[axis] = direction[axis] + np.float32(0.055) * curl
+    folds = _waves(direction, 19.0, rng)
+    deepest = 19 + 5 * _waves(direction, 9.0, rng, 12)
+    width = 0.11 + 0.17 * np.exp(-np.maximum(below, 0) / 4)
     sulci = np.zeros(depth.shape, np.bool_)
     sulci[shell] = (np.abs(folds) < width) & (below < deepest)
     cleft = np.abs(z - _sylvian(y)) < 1.5
@@ -223,7 +238,7 @@ def _ribbon(depth: np.ndarray, fluid: np.ndarray) -> Bool[np.ndarray, "x y z"]:
     from scipy import ndimage
 
     gap = ndimage.distance_transform_edt((depth > 0) & ~fluid, sampling=ZOOM)
-    return np.asarray((gap > 0) & (gap < 3.6))
+    return np.asarray((gap > 0) & (gap < 3.2))
 
 
 def _folia(y: np.ndarray, z: np.ndarray, depth: np.ndarray) -> Bool[np.ndarray, "x y z"]:
