@@ -14,6 +14,7 @@ from imgwas.traits.cox import CoxFit, fit_cox, martingale_residuals, risk_sets
 from imgwas.traits.curves import kaplan_meier, log_rank, nelson_aalen
 from imgwas.traits.dates import Dates, Diagnoses, read_dates, read_definitions, read_diagnoses
 from imgwas.traits.hazards import concordance, proportional_hazards_test
+from imgwas.traits.held_out import check_held_out, evaluate_scores
 from imgwas.traits.linear import LinearScan, linear_scan
 from imgwas.traits.logistic import LogisticFit, firth_test, fit_firth, fit_logistic
 from imgwas.traits.multiple import benjamini_hochberg, bonferroni, max_t
@@ -35,11 +36,13 @@ __all__ = [
     "brier_score",
     "calibration_curve",
     "calibration_line",
+    "check_held_out",
     "code_matches",
     "concordance",
     "decision_curve",
     "define_cases",
     "delong_test",
+    "evaluate_scores",
     "firth_test",
     "fit_cox",
     "fit_firth",

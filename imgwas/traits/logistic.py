@@ -171,7 +171,7 @@ def fit_firth(
     """
     k = design.shape[1]
     free = np.array([column for column in range(k) if column != fixed], np.int64)
-    beta = np.zeros(k) if start is None else np.clip(start, -RUNAWAY, RUNAWAY)
+    beta = np.zeros(k) if start is None else np.array(start, np.float64)
     if fixed is not None:
         beta[fixed] = fixed_at
     value, slope, information = _penalised(outcome, design, beta)
@@ -244,8 +244,13 @@ def _bound(
     centre, error = float(fit.beta[column]), float(fit.standard_error[column])
 
     def excess(value: float) -> float:
-        held = fit_firth(outcome, design, fixed=column, fixed_at=value, start=fit.beta)
-        return fit.log_likelihood - held.log_likelihood - HALF_CHI2
+        # far out the penalised likelihood has more than one hill: climb from two sides
+        starts = (fit.beta, fit.beta * (value / centre if centre else 1.0))
+        held = [
+            fit_firth(outcome, design, fixed=column, fixed_at=value, start=start).log_likelihood
+            for start in starts
+        ]
+        return fit.log_likelihood - max(held) - HALF_CHI2
 
     width = 2 * error
     for _ in range(8):

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imgwas.checks import check_range, check_unique
+from imgwas.checks import check_unique
 from imgwas.errors import (
     DegenerateError,
     InconsistentError,
     RefusedError,
     UsageError,
     explain,
-    first_ids,
 )
 from imgwas.latents import eigen_spectrum
 from imgwas.latents.basis import orthonormal_basis, remove
-from imgwas.latents.joining import aligned_values
 from imgwas.latents.ledger import who_was_seen
 from imgwas.traits.fits import fit_trait
+from imgwas.traits.held_out import check_held_out
 from imgwas.traits.multiple import benjamini_hochberg, bonferroni, max_t
 from imgwas.traits.outcomes import Trait
+from imgwas.traits.people import aligned_people, placed
 from imgwas.types import Covariates, Latents
 
 if TYPE_CHECKING:
@@ -98,10 +98,11 @@ def associate_traits(
     """
     traits = [traits] if isinstance(traits, Trait) else list(traits)
     _check(latents, traits, allow_in_sample)
-    x, c, ids = _people(latents, covariates, min_overlap)
+    people = aligned_people(latents, covariates, min_overlap)
+    x, c, ids = people.latents, people.covariates, people.sample_ids
     rows, scores = [], np.zeros((len(ids), len(traits)))
     for number, trait in enumerate(traits):
-        values, time = _placed(trait, ids, min_overlap)
+        values, time = placed(trait, ids, min_overlap)
         _check_not_a_latent(trait, values, x, latents.names)
         fit = fit_trait(trait, values, time, x, c, progress=progress)
         scores[:, number] = fit.score
@@ -134,58 +135,13 @@ def _check(latents: Latents, traits: Sequence[Trait], allow_in_sample: bool) -> 
                 do="Encode out of fold (imgwas train --folds 5), or pass --allow-in-sample",
             )
         )
+    check_held_out(latents, assume=allow_in_sample)
     marks = latents.source.get("people_seen")
     if marks:
         seen = int(who_was_seen(marks, latents.sample_ids).sum())
         if seen:
             logger.warning("%s of %s people trained the encoder of these latents", f"{seen:,}",
                            f"{len(latents.sample_ids):,}")  # fmt: skip
-
-
-def _people(
-    latents: Latents, covariates: Covariates | None, min_overlap: float
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Standardised latents and covariates of the people who have every covariate."""
-    values = np.asarray(latents.values, np.float64)
-    if covariates is None:
-        columns = np.zeros((len(values), 0))
-    else:
-        columns = aligned_values(latents, covariates, min_overlap=min_overlap)
-    complete = np.isfinite(columns).all(axis=1)
-    if not complete.any():
-        raise InconsistentError(explain("nobody has a latent and every covariate"))
-    if not complete.all():
-        logger.info("people   %s of %s have every covariate", f"{int(complete.sum()):,}",
-                    f"{len(complete):,}")  # fmt: skip
-    x = values[complete]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        x = (x - np.nanmean(x, axis=0)) / np.nanstd(x, axis=0, ddof=1)
-    x[~np.isfinite(x)] = np.nan
-    ids = tuple(one for one, kept in zip(latents.sample_ids, complete, strict=True) if kept)
-    return x, columns[complete], ids
-
-
-def _placed(
-    trait: Trait, ids: Sequence[str], min_overlap: float
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Values and times of a trait for some people, NaN for those it does not have."""
-    place = {one: row for row, one in enumerate(trait.sample_ids)}
-    rows = np.array([place.get(one, -1) for one in ids], np.int64)
-    shared, smaller = int((rows >= 0).sum()), min(len(ids), len(trait.sample_ids))
-    if shared < max(1, check_range("min_overlap", min_overlap, low=0, high=1) * smaller):
-        raise InconsistentError(
-            explain(
-                f"{shared:,} people have latents and {trait.name}",
-                expected=f"At least {min_overlap:.0%} of {smaller:,}",
-                where=f"latents {first_ids(ids)}; {trait.name} {first_ids(trait.sample_ids)}",
-                do="Check that the id columns hold the same kind of id (--id-column)",
-            )
-        )
-    present = rows >= 0
-    values = np.where(present, np.take(trait.values, rows), np.nan)
-    if trait.time is None:
-        return values, None
-    return values, np.where(present, np.take(trait.time, rows), np.nan)
 
 
 def _check_not_a_latent(
