@@ -30,6 +30,12 @@ COMMANDS = {
         "imgwas_cli.associate",
         "latents -> statistics: scan every variant for every latent",
     ),
+    "omnibus": ("imgwas_cli.omnibus", "statistics -> tests of all latents at once"),
+    "heritability": (
+        "imgwas_cli.heritability",
+        "how much variants explain of each latent, and what latents share",
+    ),
+    "correlation": ("imgwas_cli.correlation", "genetic correlation of latents with other studies"),
     "loci": ("imgwas_cli.loci", "statistics -> loci, across all latents"),
     "condition": ("imgwas_cli.condition", "independent signals within loci, exactly"),
     "finemap": ("imgwas_cli.condition", "credible sets of loci"),
