@@ -39,6 +39,7 @@ COMMANDS = {
     "loci": ("imgwas_cli.loci", "statistics -> loci, across all latents"),
     "condition": ("imgwas_cli.condition", "independent signals within loci, exactly"),
     "finemap": ("imgwas_cli.condition", "credible sets of loci"),
+    "map": ("imgwas_cli.map", "hits -> regions of the brain or heart, with their uncertainty"),
     "export": ("imgwas_cli.export", "statistics -> GWAS-SSF, REGENIE, PLINK 2 or exchange tables"),
     "verify": ("imgwas_cli.export", "compare a folder of results with its checksums"),
     "plot": ("imgwas_cli.plot", "statistics -> Manhattan and QQ figures"),

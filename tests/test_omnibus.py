@@ -76,7 +76,7 @@ def test_minp_and_combined_follow_from_the_latents(tmp_path):
     results = complete().scan(tmp_path / "out", precision="double", omnibus=True)
     found = columns(results)
     p = 10.0 ** -np.column_stack([results.neg_log10_p(name) for name in results.latents])
-    sidak = 1 - (1 - p.min(axis=1)) ** K
+    sidak = -np.expm1(K * np.log1p(-p.min(axis=1)))
     np.testing.assert_allclose(found["minp"], -np.log10(sidak), rtol=1e-9)
     smaller = np.minimum(10.0 ** -found["joint"], sidak)
     np.testing.assert_allclose(10.0 ** -found["combined"], np.minimum(1, 2 * smaller), rtol=1e-9)

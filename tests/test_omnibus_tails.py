@@ -10,9 +10,9 @@ from scipy import stats
 from imgwas.sumstats.pvalues import neg_log10_p_value
 from imgwas.sumstats.tails import (
     neg_log10_incomplete_beta,
-    neg_log10_p_chi2,
-    neg_log10_p_f,
     neg_log10_p_r2,
+    neg_log10_p_value_chi2,
+    neg_log10_p_value_f,
 )
 
 DOFS = [(1, 30), (5, 40), (64, 400), (128, 4870), (256, 39_700), (1024, 400_000)]
@@ -43,7 +43,9 @@ def test_f_equals_many_digits(dof1, dof2):
         with mp.workdps(60):
             ratio = mp.mpf(f) * dof1
             expected = float(series(mp.mpf(dof2) / 2, mp.mpf(dof1) / 2, dof2 / (dof2 + ratio)))
-        assert float(neg_log10_p_f(f, dof1, dof2)) == pytest.approx(expected, rel=1e-10, abs=1e-40)
+        assert float(neg_log10_p_value_f(f, dof1, dof2)) == pytest.approx(
+            expected, rel=1e-10, abs=1e-40
+        )
         if expected > 1e-3:
             found = float(neg_log10_p_r2(np.array(r2), dof1, dof2))
             assert found == pytest.approx(expected, rel=1e-9)
@@ -59,7 +61,9 @@ def test_f_goes_past_a_thousand():
 
 def test_f_with_one_term_is_the_t_test():
     t = np.array([0.001, 1.0, 6.0, 45.0, 300.0])
-    np.testing.assert_allclose(neg_log10_p_f(t**2, 1, 4978), neg_log10_p_value(t, 4978), rtol=1e-9)
+    np.testing.assert_allclose(
+        neg_log10_p_value_f(t**2, 1, 4978), neg_log10_p_value(t, 4978), rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize("dof", [1, 2.5, 40, 128, 1000.7])
@@ -69,14 +73,14 @@ def test_chi2_equals_many_digits(dof, per_dof):
     with mp.workdps(60):
         q = mp.gammainc(mp.mpf(dof) / 2, mp.mpf(x) / 2, mp.inf, regularized=True)
         expected = float(-mp.log10(q))
-    assert float(neg_log10_p_chi2(x, dof)) == pytest.approx(expected, rel=1e-11, abs=1e-40)
+    assert float(neg_log10_p_value_chi2(x, dof)) == pytest.approx(expected, rel=1e-11, abs=1e-40)
 
 
 @pytest.mark.parametrize("value", [1200.0, 4600.0, 5000.0])
 def test_chi2_goes_past_a_thousand(value):
     with mp.workdps(60):
         expected = float(-mp.log10(mp.gammainc(64, mp.mpf(value) / 2, mp.inf, regularized=True)))
-    assert float(neg_log10_p_chi2(value, 128)) == pytest.approx(expected, rel=1e-12)
+    assert float(neg_log10_p_value_chi2(value, 128)) == pytest.approx(expected, rel=1e-12)
     if value > 2000:
         assert expected > 850
         assert stats.chi2.sf(value, 128) == 0
@@ -93,17 +97,17 @@ def test_incomplete_beta_of_an_argument_that_underflows():
 
 
 def test_the_ends_and_what_has_no_answer():
-    assert neg_log10_p_f(np.nan, 3, 5) != neg_log10_p_f(np.nan, 3, 5)
-    assert np.isnan(neg_log10_p_f(1.0, 3, 0))
-    assert np.isnan(neg_log10_p_chi2(np.nan, 3))
-    assert np.isnan(neg_log10_p_chi2(1.0, 0))
-    assert neg_log10_p_chi2(np.inf, 3) == np.inf
-    assert neg_log10_p_chi2(0.0, 3) == neg_log10_p_f(0.0, 3, 5) == 0
-    assert not np.signbit(neg_log10_p_chi2(0.0, 3))
+    assert neg_log10_p_value_f(np.nan, 3, 5) != neg_log10_p_value_f(np.nan, 3, 5)
+    assert np.isnan(neg_log10_p_value_f(1.0, 3, 0))
+    assert np.isnan(neg_log10_p_value_chi2(np.nan, 3))
+    assert np.isnan(neg_log10_p_value_chi2(1.0, 0))
+    assert neg_log10_p_value_chi2(np.inf, 3) == np.inf
+    assert neg_log10_p_value_chi2(0.0, 3) == neg_log10_p_value_f(0.0, 3, 5) == 0
+    assert not np.signbit(neg_log10_p_value_chi2(0.0, 3))
 
 
 def test_grows_across_the_hand_over():
     x = np.linspace(1100, 1500, 4001)
-    assert (np.diff(neg_log10_p_chi2(x, 60)) > 0).all()
+    assert (np.diff(neg_log10_p_value_chi2(x, 60)) > 0).all()
     r2 = np.linspace(0.2, 0.5, 4001)
     assert (np.diff(neg_log10_p_r2(r2, 60, 2000)) > 0).all()

@@ -280,16 +280,16 @@ def _describe(
         "n_variants": len(task.rows),
         "part_size": task.settings.part_size,
         "n_parts": task.n_parts,
-        **_omnibus_entry(task, design),
+        **_omnibus_entry(task),
     }
 
 
-def _omnibus_entry(task: ScanTask, design: Design) -> dict[str, Any]:
+def _omnibus_entry(task: ScanTask) -> dict[str, Any]:
     """Describe the test of all latents, after refusing what it cannot answer."""
     if not task.omnibus:
         return {}
     test = task.omnibus["autosome"]
-    test.check(design.groups[0].dof)
+    test.check()
     for line in test.cautions():
         logger.warning("omnibus  %s", line)
     return {"omnibus": test.described()}

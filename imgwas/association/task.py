@@ -131,6 +131,7 @@ class ScanTask:
                 null_correlation([group.traits for group in groups]),
                 numbers,
                 n=max(group.n for group in groups),
+                dof=groups[0].dof,
                 single=self.settings.precision == "single",
             )
             for kind, groups in self.groups.items()

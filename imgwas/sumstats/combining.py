@@ -27,7 +27,8 @@ def sidak(neg_log10_p: np.ndarray, n_tests: np.ndarray | float) -> Float64[np.nd
     """
     value = np.asarray(neg_log10_p, np.float64)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        none = n_tests * np.log(-np.expm1(-value * LN10))  # log of (1 - p)^n
+        p = 10.0**-value
+        none = n_tests * np.where(p < 0.5, np.log1p(-p), np.log(-np.expm1(-value * LN10)))
         likely = -np.log1p(-np.exp(none)) / LN10
         unlikely = -np.log(-np.expm1(none)) / LN10
         found = np.where(none > -np.log(2), unlikely, likely)

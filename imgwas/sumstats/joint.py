@@ -25,14 +25,17 @@ from imgwas.sumstats.combining import acat, sidak, twice_the_smaller
 from imgwas.sumstats.directions import Directions
 from imgwas.sumstats.mixtures import neg_log10_p_mixture
 from imgwas.sumstats.pvalues import neg_log10_p_value
-from imgwas.sumstats.tails import neg_log10_p_chi2, neg_log10_p_r2
+from imgwas.sumstats.tails import neg_log10_p_r2, neg_log10_p_value_chi2
 
 #: what the scan computes as it goes
 IN_SCAN = ("joint", "minp", "combined")
-#: what can be asked for
-TESTS = ("combined", "f", "chi2", "minp", "acat")
+#: what can be asked for; joint is f, or chi2 where latents have different people
+TESTS = ("combined", "joint", "f", "chi2", "minp", "acat")
 #: share of the directions, the smallest eigenvalues, whose part in T is reported
 LAST = 0.1
+
+#: share of the degrees of freedom below which a variant has other people
+SAME = 0.8
 
 Columns = dict[str, np.ndarray]
 
@@ -49,6 +52,9 @@ class OmnibusTest:
         Missingness group of each latent; groups index the columns of ``dof``.
     n : int
         People, for the rounding of the eigenvalues.
+    dof : int, optional
+        Degrees of freedom of t for the people of ``correlation``. A variant with fewer than 80 % of
+        them has other people, and chi-square stands in for F.
     single : bool
         Whether t was computed in single precision.
     shrink : float
@@ -60,6 +66,7 @@ class OmnibusTest:
     correlation: np.ndarray
     group_of: Sequence[int]
     n: int
+    dof: int | None = None
     single: bool = True
     shrink: float = 0.0
     eig_keep: int | None = None
@@ -85,10 +92,10 @@ class OmnibusTest:
         """Whether all latents have the same people, so that F is exact."""
         return len(self.groups) == 1
 
-    def check(self, dof: int) -> None:
-        """Refuse what F cannot answer; ``dof`` is that of the t statistics."""
-        if self.same_people:
-            self.directions.check_dof(dof)
+    def check(self) -> None:
+        """Refuse what F cannot answer."""
+        if self.same_people and self.dof is not None:
+            self.directions.check_dof(self.dof)
 
     def described(self) -> dict[str, Any]:
         """What was computed, for ``run.json``."""
@@ -138,8 +145,8 @@ class OmnibusTest:
         dof : (variants, groups) array
             Degrees of freedom of t, one column for each number in ``group_of``.
         tests : sequence of str
-            Of :data:`TESTS`; ``joint`` is f, or chi2 where people differ; ``share_last`` and
-            ``n_latents`` are no P values.
+            Of :data:`TESTS`, or ``share_last``, which is no P value: the part of the statistic
+            that the tenth of the directions with the smallest eigenvalues contributes.
         """
         has = np.isfinite(t[:, [self._members[g][0] for g in self.groups]])
         if has.all():
@@ -166,35 +173,56 @@ class OmnibusTest:
             self._parts[groups] = OmnibusTest(
                 self.correlation[np.ix_(members, members)],
                 [self.group_of[i] for i in members],
-                self.n,
-                self.single,
-                self.shrink,
-                keep,
+                n=self.n,
+                dof=self.dof,
+                single=self.single,
+                shrink=self.shrink,
+                eig_keep=keep,
             )
         return self._parts[groups]
 
     def _columns(self, t: np.ndarray, dof: np.ndarray, tests: Sequence[str]) -> Columns:
-        wanted, found = set(tests), Columns()
         t = t.astype(np.float64)
-        joint = "f" if self.same_people else "chi2"
-        if wanted & {"f", "joint", "combined", "share_last"} and self.same_people:
-            found["f"], share = self._f(t, dof[:, self.groups[0]])
-            found["share_last"] = share
-        if "f" in wanted and not self.same_people:
+        known: Columns = {}
+        made = {
+            "joint": lambda: self._joint(t, dof),
+            "f": lambda: self._only_f(t, dof),
+            "chi2": lambda: self._chi2(t)[0],
+            "minp": lambda: sidak(self._largest(t, dof), t.shape[1]),
+            "acat": lambda: acat(neg_log10_p_value(t, dof[:, np.asarray(self.group_of)])),
+            "combined": lambda: twice_the_smaller(of("joint"), of("minp")),
+            "share_last": lambda: self._share(t, dof),
+        }
+
+        def of(name: str) -> np.ndarray:
+            if name not in known:
+                known[name] = made[name]()
+            return known[name]
+
+        return {name: of(name) for name in tests}
+
+    def _joint(self, t: np.ndarray, dof: np.ndarray) -> np.ndarray:
+        if not self.same_people:
+            return self._chi2(t)[0]
+        found = self._f(t, dof[:, self.groups[0]])[0]
+        others = self._other_people(dof)
+        if others.any():
+            found[others] = self._chi2(t[others])[0]
+        return found
+
+    def _only_f(self, t: np.ndarray, dof: np.ndarray) -> np.ndarray:
+        if not self.same_people:
             raise DegenerateError(_NOT_THE_SAME)
-        if "chi2" in wanted or (not self.same_people and wanted - {"minp", "acat"}):
-            found["chi2"], share = self._chi2(t)
-            found.setdefault("share_last", share)
-        if wanted & {"minp", "combined"}:
-            found["minp"] = sidak(self._largest(t, dof), t.shape[1])
-        if "acat" in wanted:
-            found["acat"] = acat(self._each(t, dof))
-        if joint in found:
-            found["joint"] = found[joint]
-        if "combined" in wanted:
-            found["combined"] = twice_the_smaller(found["joint"], found["minp"])
-        found["n_latents"] = np.full(len(t), float(t.shape[1]))
-        return {name: found[name] for name in tests}
+        found = self._f(t, dof[:, self.groups[0]])[0]
+        return np.where(self._other_people(dof), np.nan, found)
+
+    def _other_people(self, dof: np.ndarray) -> np.ndarray:
+        return np.asarray(dof[:, self.groups[0]] < SAME * (self.dof or 0))
+
+    def _share(self, t: np.ndarray, dof: np.ndarray) -> np.ndarray:
+        if self.same_people:
+            return self._f(t, dof[:, self.groups[0]])[1]
+        return self._chi2(t)[1]
 
     def _f(self, t: np.ndarray, dof: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rank = self.directions.rank
@@ -210,7 +238,7 @@ class OmnibusTest:
         share = squares[:, -self.n_last :].sum(axis=1) / np.maximum(total, 1e-300)
         if self.shrink:
             return neg_log10_p_mixture(total, self._mixture), share
-        return neg_log10_p_chi2(total, self.directions.rank), share
+        return neg_log10_p_value_chi2(total, self.directions.rank), share
 
     def _largest(self, t: np.ndarray, dof: np.ndarray) -> np.ndarray:
         """Largest -log10 P over the latents: one P value a group, of its largest t."""
@@ -219,10 +247,6 @@ class OmnibusTest:
             for g in self.groups
         ]
         return np.asarray(np.max(found, axis=0))
-
-    def _each(self, t: np.ndarray, dof: np.ndarray) -> np.ndarray:
-        of_latent = dof[:, np.asarray(self.group_of)]
-        return neg_log10_p_value(t, of_latent)
 
 
 _NOT_THE_SAME = explain(

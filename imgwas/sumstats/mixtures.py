@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imgwas.shapes import Float64
-from imgwas.sumstats.tails import LN10, neg_log10_p_chi2
+from imgwas.sumstats.tails import LN10, neg_log10_p_value_chi2
 
 
 def neg_log10_p_mixture(
@@ -37,7 +37,7 @@ def neg_log10_p_mixture(
 
     x, weights = np.asarray(x, np.float64), np.asarray(weights, np.float64)
     if np.ptp(weights) <= 1e-12 * weights.max():
-        return neg_log10_p_chi2(x / weights[0], len(weights))
+        return neg_log10_p_value_chi2(x / weights[0], len(weights))
     mean, variance = weights.sum(), 2 * np.square(weights).sum()
     at = _saddlepoint(x, weights)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -48,7 +48,7 @@ def neg_log10_p_mixture(
         v = at * np.sqrt(curvature)
         found = -log_ndtr(-(w + np.log(v / w) / w)) / LN10
     near = np.abs(x - mean) < 1e-3 * np.sqrt(variance)
-    satterthwaite = neg_log10_p_chi2(x * 2 * mean / variance, 2 * mean**2 / variance)
+    satterthwaite = neg_log10_p_value_chi2(x * 2 * mean / variance, 2 * mean**2 / variance)
     return np.where(np.isnan(x), np.nan, np.where(near | np.isnan(found), satterthwaite, found))
 
 

@@ -14,6 +14,21 @@ import pyarrow.compute as pc
 
 from imgwas.arrow import from_numpy, string_scalar
 from imgwas.shapes import Float64
+from imgwas.sumstats.tails import (
+    continued_fraction,
+    neg_log10_p_value_chi2,
+    neg_log10_p_value_f,
+)
+
+__all__ = [
+    "chi2_from_neg_log10_p",
+    "neg_log10_p_value",
+    "neg_log10_p_value_chi2",
+    "neg_log10_p_value_f",
+    "p_value_strings",
+    "p_value_text",
+    "t_from_neg_log10_p",
+]
 
 _LN10 = np.log(10.0)
 #: P below this is left to the continued fraction.
@@ -103,34 +118,6 @@ def _log_beta_half(a: np.ndarray) -> np.ndarray:
     inverse = 1 / a
     series = inverse / 8 - inverse**3 / 192 + inverse**5 / 640
     return np.asarray(0.5 * np.log(np.pi) - 0.5 * np.log(a) + series)
-
-
-def continued_fraction(a: np.ndarray, b: np.ndarray | float, x: np.ndarray) -> np.ndarray:
-    """Evaluate 26.5.8 of [1]_ front to back; fast for x below (a + 1) / (a + b + 2)."""
-    tiny = 1e-300
-    c = np.ones_like(x)
-    d = 1 - (a + b) * x / (a + 1)
-    d = 1 / np.where(np.abs(d) < tiny, tiny, d)
-    h = d.copy()
-    for m in range(1, 500):
-        before = h
-        for step in _coefficients(a, b, x, m):
-            d = 1 + step * d
-            d = 1 / np.where(np.abs(d) < tiny, tiny, d)
-            c = 1 + step / c
-            c = np.where(np.abs(c) < tiny, tiny, c)
-            h = h * d * c
-        if np.all(np.abs(h - before) <= 1e-15 * np.abs(h)):
-            break
-    return h
-
-
-def _coefficients(
-    a: np.ndarray, b: np.ndarray | float, x: np.ndarray, m: int
-) -> tuple[np.ndarray, np.ndarray]:
-    even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-    odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-    return even, odd
 
 
 def t_from_neg_log10_p(neg_log10_p: float, dof: float) -> float:

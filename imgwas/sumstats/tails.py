@@ -9,14 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from imgwas.shapes import Float64
-from imgwas.sumstats.pvalues import continued_fraction
 
 LN10 = float(np.log(10.0))
 #: P below this is left to the continued fractions
 _SMALLEST = 1e-250
 
 
-def neg_log10_p_f(
+def neg_log10_p_value_f(
     f: np.ndarray | float, dof1: np.ndarray | float, dof2: np.ndarray | float
 ) -> Float64[np.ndarray, ...]:
     """Upper-tail -log10 P of an F statistic.
@@ -65,7 +64,9 @@ def _flat(*values: np.ndarray | float) -> tuple[tuple[int, ...], list[np.ndarray
     return arrays[0].shape, [array.reshape(-1) for array in arrays]
 
 
-def neg_log10_p_chi2(x: np.ndarray | float, dof: np.ndarray | float) -> Float64[np.ndarray, ...]:
+def neg_log10_p_value_chi2(
+    x: np.ndarray | float, dof: np.ndarray | float
+) -> Float64[np.ndarray, ...]:
     """Upper-tail -log10 P of a chi-square statistic, degrees of freedom not necessarily whole.
 
     References
@@ -127,3 +128,31 @@ def _beta_tail(a: np.ndarray, b: np.ndarray, log_x: np.ndarray, log_y: np.ndarra
 
     front = a * log_x + b * log_y - np.log(a) - betaln(a, b)
     return np.asarray(-(front + np.log(continued_fraction(a, b, np.exp(log_x)))) / LN10)
+
+
+def continued_fraction(a: np.ndarray, b: np.ndarray | float, x: np.ndarray) -> np.ndarray:
+    """Evaluate Abramowitz & Stegun 26.5.8 front to back; fast for x < (a + 1) / (a + b + 2)."""
+    tiny = 1e-300
+    c = np.ones_like(x)
+    d = 1 - (a + b) * x / (a + 1)
+    d = 1 / np.where(np.abs(d) < tiny, tiny, d)
+    h = d.copy()
+    for m in range(1, 500):
+        before = h
+        for step in _coefficients(a, b, x, m):
+            d = 1 + step * d
+            d = 1 / np.where(np.abs(d) < tiny, tiny, d)
+            c = 1 + step / c
+            c = np.where(np.abs(c) < tiny, tiny, c)
+            h = h * d * c
+        if np.all(np.abs(h - before) <= 1e-15 * np.abs(h)):
+            break
+    return h
+
+
+def _coefficients(
+    a: np.ndarray, b: np.ndarray | float, x: np.ndarray, m: int
+) -> tuple[np.ndarray, np.ndarray]:
+    even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+    odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+    return even, odd
