@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,14 +33,21 @@ class PolygenicStudy:
         return build_design(self.genotypes.samples, self.latents, self.covariates)
 
 
-def linked_dosages(n: int, m: int, rng: np.random.Generator, run: int = 20) -> np.ndarray:
+#: Lengths of runs: neighbourhoods of one variant and of forty, so that LD scores differ.
+UNEVEN = (1,) * 20 + (40,)
+
+
+def linked_dosages(
+    n: int, m: int, rng: np.random.Generator, runs: Sequence[int] = (20,)
+) -> np.ndarray:
     """Allele counts (variants, people) in runs of correlated variants, MAF 5 to 50 %."""
+    starts = set(itertools.accumulate(itertools.islice(itertools.cycle(runs), m), initial=0))
     limits = norm.ppf(rng.uniform(0.05, 0.5, m))
     dosage = np.zeros((m, n), np.float32)
     for _ in range(2):
         z = rng.standard_normal(n)
         for variant in range(m):
-            rho = 0.9 if variant % run else 0.0
+            rho = 0.0 if variant in starts else 0.9
             z = rho * z + np.sqrt(1 - rho**2) * rng.standard_normal(n)
             dosage[variant] += z < limits[variant]
     return dosage
@@ -63,14 +72,21 @@ def genotypes_of(dosage: np.ndarray, *, step: int = 1000, **samples: object) -> 
 
 
 def polygenic_study(
-    n: int, m: int, k: int, seed: int, *, highest: float = 0.75, missing: float = 0.0
+    n: int,
+    m: int,
+    k: int,
+    seed: int,
+    *,
+    highest: float = 0.75,
+    missing: float = 0.0,
+    runs: Sequence[int] = (20,),
 ) -> PolygenicStudy:
     """Latents with heritabilities from 0 to ``highest`` and genetic correlations of ±0.49.
 
     One covariate follows five variants, so that latents and genotypes both depend on it.
     """
     rng = np.random.default_rng(seed)
-    dosage = linked_dosages(n, m, rng)
+    dosage = linked_dosages(n, m, rng, runs)
     covariates = np.column_stack(
         [rng.standard_normal((n, 2)), rng.standard_normal(5) @ dosage[:5] + rng.standard_normal(n)]
     )

@@ -262,7 +262,7 @@ def test_families_are_mentioned(caplog):
 def test_relatives_are_counted(caplog):
     """Pairs of full siblings in the genotypes, nothing said about them in the table of people."""
     rng = np.random.default_rng(0)
-    parents = linked_dosages(200, 2000, rng, run=1)
+    parents = linked_dosages(200, 2000, rng, runs=(1,))
     children = [rng.binomial(1, parents[:, ::2] / 2) + rng.binomial(1, parents[:, 1::2] / 2)
                 for _ in range(2)]  # fmt: skip
     genotypes = genotypes_of(np.concatenate(children, axis=1).astype(np.float32))

@@ -205,8 +205,9 @@ def _chromosome_scores(
 
 
 def _adjusted_squares(one: np.ndarray, other: np.ndarray, free: int) -> np.ndarray:
+    """Squared correlations less what chance gives: zero on average for unlinked variants."""
     square = np.square((one @ other.T).astype(np.float64))
-    return np.asarray(square - (1 - square) / (free - 1))
+    return np.asarray(square - (1 - square) / free)
 
 
 def read_ld_scores(path: str | Path) -> LdScores:
