@@ -14,7 +14,7 @@ from imgwas.latents.basis import orthonormal_basis
 from imgwas.latents.ledger import who_was_seen
 from imgwas.shapes import Float64, Int64
 from imgwas.traits.cox import fit_cox, risk_sets
-from imgwas.traits.fits import normal_neg_log10_p
+from imgwas.traits.fits import fit_trait
 from imgwas.traits.hazards import concordance
 from imgwas.traits.logistic import fit_firth, fit_logistic
 from imgwas.traits.outcomes import Trait
@@ -105,7 +105,7 @@ def evaluate_scores(
     n_folds : int, default 5
         For cases and survival.
     n_bootstrap : int, default 500
-        Resamples of people for the interval of R squared and C.
+        Resamples of people for the intervals.
     assume_held_out : bool
         See :func:`imgwas.traits.check_held_out`.
     min_overlap : float, default 0.5
@@ -117,13 +117,24 @@ def evaluate_scores(
     -------
     DataFrame
         ``trait``, ``score``, ``metric``, ``n``, ``n_cases``, ``covariates`` and ``with_score`` (the
-        metric), ``increment`` with ``ci_low`` and ``ci_high`` (95 %; DeLong's for areas, bootstrap
-        percentiles else) and, for areas, ``neg_log_10_p_value`` of DeLong's paired test.
+        metric), ``increment`` with ``ci_low`` and ``ci_high`` (95 %, bootstrap percentiles), and
+        ``neg_log_10_p_value`` of the score beside the covariates by ``test`` (as in
+        :func:`imgwas.associate_traits`).
 
     Raises
     ------
     RefusedError
         If anyone was among those the weights were fitted on, or it is not known.
+
+    Notes
+    -----
+    DeLong's test compares two scores. It is not used for a model and the same model with one more
+    column: their areas differ by next to nothing without an effect, and the test's normal
+    distribution does not hold (Demler 2012). The coefficient's own test does.
+
+    References
+    ----------
+    .. [1] Demler, Pencina & D'Agostino (2012), Stat Med 31:2577.
     """
     import pandas as pd
 
@@ -143,8 +154,10 @@ def evaluate_scores(
         else:
             own = None if time is None else time[used]
             found = _folded_rows(values[used], own, x, c, n_folds, n_bootstrap, seed)
-        rows += [common | {"score": name} | row for name, row in zip(table.names, found,
-                                                                     strict=True)]  # fmt: skip
+        tested = fit_trait(trait, values, time, people.latents, people.covariates).rows
+        for name, row, test in zip(table.names, found, tested, strict=True):
+            p = {"neg_log_10_p_value": test.neg_log10_p, "test": test.method}
+            rows.append(common | {"score": name} | row | p)
     frame = pd.DataFrame(rows)
     first = ["trait", "score", "metric", "n", "n_cases"]
     return frame[first + [name for name in frame if name not in first]]
@@ -182,7 +195,7 @@ def _r2_rows(
     )
     return [
         {"covariates": base, "with_score": base + float(one), "increment": float(one),
-         "ci_low": float(a), "ci_high": float(b), "neg_log_10_p_value": np.nan}
+         "ci_low": float(a), "ci_high": float(b)}
         for one, a, b in zip(added, low, high, strict=True)
     ]  # fmt: skip
 
@@ -211,40 +224,38 @@ def _folded_rows(
     rows = []
     for k in range(scores.shape[1]):
         full = _out_of_fold(y, time, np.column_stack([covariates, scores[:, k]]), fold)
-        if time is None:
-            rows.append(_area_row(y, base, full))
-        else:
-            rows.append(_concordance_row(y, time, base, full, n_bootstrap, seed))
+        rows.append(_increment_row(y, time, base, full, n_bootstrap, seed))
     return rows
 
 
-def _area_row(y: np.ndarray, base: np.ndarray, full: np.ndarray) -> dict[str, float]:
-    areas = roc_areas(y, np.stack([base, full], axis=1))
-    increment = float(areas.area[1] - areas.area[0])
-    variance = areas.covariance[0, 0] + areas.covariance[1, 1] - 2 * areas.covariance[0, 1]
-    error = float(np.sqrt(max(variance, 0.0)))
-    z = increment / error if error > 0 else 0.0
-    return {"covariates": float(areas.area[0]), "with_score": float(areas.area[1]),
-            "increment": increment, "ci_low": increment - 1.959964 * error,
-            "ci_high": increment + 1.959964 * error,
-            "neg_log_10_p_value": normal_neg_log10_p(z)}  # fmt: skip
+def _increment_row(
+    y: np.ndarray, time: np.ndarray | None, base: np.ndarray, full: np.ndarray, n_bootstrap: int,
+    seed: int,
+) -> dict[str, float]:  # fmt: skip
+    """Area or concordance of two predictions, their difference, and its bootstrap interval."""
 
-
-def _concordance_row(
-    y: np.ndarray, time: np.ndarray, base: np.ndarray, full: np.ndarray, n_bootstrap: int, seed: int
-) -> dict[str, float]:
-    event = y == 1
-
-    def both(rows: np.ndarray) -> tuple[float, float]:
-        return (concordance(time[rows], event[rows], base[rows]),
-                concordance(time[rows], event[rows], full[rows]))  # fmt: skip
+    def both(rows: np.ndarray) -> np.ndarray:
+        pair = np.stack([base[rows], full[rows]], axis=1)
+        if time is None:
+            return roc_areas(y[rows], pair).area
+        return np.array([concordance(time[rows], y[rows] == 1, one) for one in pair.T])
 
     before, after = both(np.arange(len(y)))
     rng = np.random.default_rng(seed)
-    drawn = [np.subtract(*both(rng.integers(0, len(y), len(y)))) * -1 for _ in range(n_bootstrap)]
+    drawn = []
+    for _ in range(n_bootstrap):
+        first, second = both(_resample(y, rng))
+        drawn.append(second - first)
     low, high = np.quantile(drawn, [0.025, 0.975]) if drawn else (np.nan, np.nan)
-    return {"covariates": before, "with_score": after, "increment": after - before,
-            "ci_low": float(low), "ci_high": float(high), "neg_log_10_p_value": np.nan}  # fmt: skip
+    return {"covariates": float(before), "with_score": float(after),
+            "increment": float(after - before), "ci_low": float(low),
+            "ci_high": float(high)}  # fmt: skip
+
+
+def _resample(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw as many cases, and as many others, as there are, with replacement."""
+    groups = [np.flatnonzero(y == value) for value in (0, 1)]
+    return np.concatenate([rng.choice(rows, len(rows)) for rows in groups if len(rows)])
 
 
 def stratified_folds(y: np.ndarray, n_folds: int, seed: int) -> Int64[np.ndarray, " samples"]:

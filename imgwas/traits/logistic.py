@@ -7,6 +7,7 @@ for. Firth's penalty, half the logarithm of the determinant of the information, 
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -175,6 +176,7 @@ def fit_firth(
     if fixed is not None:
         beta[fixed] = fixed_at
     value, slope, information = _penalised(outcome, design, beta)
+    still = 0
     for _ in range(500):
         step = np.zeros(k)
         step[free] = _solve(information[np.ix_(free, free)], slope[free])
@@ -186,8 +188,10 @@ def fit_firth(
                 break
             step /= 2
         beta = beta + step
+        # far out the likelihood is flat and steps stay long: what it is worth decides
+        still = still + 1 if trial[0] - value < 1e-10 * (1 + abs(value)) else 0
         value, slope, information = trial
-        if longest < 1e-8 * (1 + np.abs(beta).max()):
+        if longest < 1e-8 * (1 + np.abs(beta).max()) or still >= 5:
             return LogisticFit(beta, _inverse(information), value, is_firth=True)
     raise DegenerateError(
         explain("Firth's logistic regression did not settle in 500 steps",
@@ -246,11 +250,13 @@ def _bound(
     def excess(value: float) -> float:
         # far out the penalised likelihood has more than one hill: climb from two sides
         starts = (fit.beta, fit.beta * (value / centre if centre else 1.0))
-        held = [
-            fit_firth(outcome, design, fixed=column, fixed_at=value, start=start).log_likelihood
-            for start in starts
-        ]
-        return fit.log_likelihood - max(held) - HALF_CHI2
+        held = [-np.inf]
+        for start in starts:
+            # where the information is lost to rounding, nothing holds the coefficient there
+            with contextlib.suppress(DegenerateError):
+                at = fit_firth(outcome, design, fixed=column, fixed_at=value, start=start)
+                held.append(at.log_likelihood)
+        return min(fit.log_likelihood - max(held) - HALF_CHI2, 1e6)
 
     width = 2 * error
     for _ in range(8):
