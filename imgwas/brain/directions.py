@@ -253,6 +253,22 @@ def _complete_rows(
     return latents.values[used], np.asarray(trait, np.float64)[used], basis, used
 
 
+def residual_covariance(
+    latents: Latents, covariates: Covariates | None = None
+) -> Float64[np.ndarray, "k k"]:
+    """Return the covariance of the latents after covariates, of the people who have all of them.
+
+    Raises
+    ------
+    TooFewSamplesError
+        If these are too few.
+    """
+    trait = np.zeros(len(latents.sample_ids))
+    values, _, basis = _complete(latents, trait, covariates)
+    rest = remove(values, basis)
+    return np.asarray(rest.T @ rest / (len(rest) - basis.shape[1] - 1))
+
+
 def units_per_sd(
     vector: Float64[np.ndarray, " k"], covariance: Float64[np.ndarray, "k k"]
 ) -> float:

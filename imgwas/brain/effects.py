@@ -148,14 +148,15 @@ def two_sided_p(z: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
 def chance_p(
     observed: Float64[np.ndarray, " outputs"], null: Float64[np.ndarray, "draws outputs"]
 ) -> Float64[np.ndarray, " outputs"]:
-    """Return ``(1 + number of draws at least as large) / (draws + 1)`` for each output.
+    """Return ``(1 + number of draws at least as large) / (draws + 1)``; NaN stays NaN.
 
     References
     ----------
     .. [1] Phipson & Smyth (2010), Stat Appl Genet Mol Biol 9:39.
     """
     beyond = (null >= observed).sum(axis=0)
-    return np.asarray((1 + beyond) / (len(null) + 1), np.float64)
+    p = (1 + beyond) / (len(null) + 1)
+    return np.asarray(np.where(np.isnan(observed), np.nan, p), np.float64)
 
 
 def shares(

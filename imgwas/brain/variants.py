@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from imgwas.brain.directions import Direction
 from imgwas.checks import did_you_mean
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: A scanned latent whose SD differs from the table's by more than this factor was transformed.
 SAME_SCALE = 1.25
+#: Column of the test of all latents together, where the scan made it.
+OMNIBUS = "omnibus.combined"
 
 
 @dataclass(frozen=True)
@@ -146,10 +149,37 @@ def find_variants(sumstats: SumStats, ids: Sequence[str]) -> pd.DataFrame:
             explain(f"the id {repeated.iloc[0]} stands for several variants of the scan",
                     do="Give the variants unique ids")
         )  # fmt: skip
-    return found.set_index("variant_id").loc[list(ids)].reset_index()
+    ordered: pd.DataFrame = found.set_index("variant_id").loc[list(ids)].reset_index()
+    return ordered
 
 
-def variant_direction(sumstats: SumStats, space: ScanSpace, variant: pd.Series) -> Direction:
+def strongest_variants(sumstats: SumStats, n: int, *, apart: int = 1_000_000) -> pd.DataFrame:
+    """Return the variants with the smallest P over all latents, at least ``apart`` bases apart.
+
+    A quick look; ``imgwas loci`` finds loci properly. Where the scan tested all latents together,
+    that test decides.
+    """
+    best = sumstats.best_latent()
+    evidence = "neg_log_10_p_value"
+    if OMNIBUS in pq.read_schema(sumstats.parts[0]).names:
+        best[evidence] = sumstats.variants([OMNIBUS])[OMNIBUS].to_numpy()
+    best = best.dropna(subset=[evidence]).sort_values(evidence, ascending=False, kind="stable")
+    taken: list[tuple[int, int]] = []
+    rows: list[int] = []
+    for row, chromosome, place in zip(
+        best.index, best["chromosome"], best["base_pair_location"], strict=True
+    ):
+        if all(c != chromosome or abs(p - place) >= apart for c, p in taken):
+            taken.append((chromosome, place))
+            rows.append(row)
+        if len(rows) == n:
+            break
+    return best.loc[rows, ["variant_id", "chromosome", "base_pair_location"]]
+
+
+def variant_direction(
+    sumstats: SumStats, space: ScanSpace, variant: pd.Series, weights: str = "effects"
+) -> Direction:
     """What one copy of a variant's effect allele does to the latents.
 
     Parameters
@@ -160,6 +190,9 @@ def variant_direction(sumstats: SumStats, space: ScanSpace, variant: pd.Series) 
     variant : Series
         ``variant_id``, ``chromosome``, ``base_pair_location``: a row of :func:`find_variants` or
         of a table of loci.
+    weights : {"effects", "inverse"}
+        Move by the effects b of an allele, or along ``C^-1 b``, the weights of the score of the
+        latents that the variant is associated with most strongly, until it rises by one SD.
 
     Raises
     ------
@@ -188,9 +221,14 @@ def variant_direction(sumstats: SumStats, space: ScanSpace, variant: pd.Series) 
     sd2 = np.diag(space.covariance)[space.scanned]
     # se^2 = c C_kk - b^2 / dof: the residual variance lacks what the variant explains
     each = (error**2 + vector[space.scanned] ** 2 / dof) / sd2
+    name, n = str(variant["variant_id"]), int(rows["n"].min())
+    if weights == "inverse":
+        score = np.linalg.pinv(space.covariance, hermitian=True) @ vector
+        vector = score * np.sqrt(score @ space.covariance @ score) / (score @ score)
+        return Direction(name, vector, "SD", "variant", n=n)
     return Direction(
-        str(variant["variant_id"]), vector, "allele", "variant",
-        variance=float(np.median(each)), dof=float(dof.min()), n=int(rows["n"].min()),
+        name, vector, "allele", "variant", variance=float(np.median(each)), dof=float(dof.min()),
+        n=n,
     )  # fmt: skip
 
 

@@ -1,0 +1,67 @@
+"""What ``imgwas map`` writes on request: walks along directions, and a table for BrainPainter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from imgwas_cli.running import bar
+
+if TYPE_CHECKING:
+    from imgwas.brain.mapping import EffectMap, Mapper
+
+
+def write_walks(
+    out: Path, mappers: list[Mapper], each: list[list[EffectMap]], given: dict[str, Any]
+) -> None:
+    """Walk along every direction: a strip, a film, original beside shifted, and region curves."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+    import pandas as pd
+
+    from imgwas.brain.output import write_table
+    from imgwas.brain.traversal import AMOUNTS, amount_curves, traverse
+    from imgwas.filenames import file_names
+    from imgwas.plots import original_shifted_difference, save_figure, traversal_strip
+    from imgwas.plots.traversal import traversal_gif
+
+    out.mkdir(exist_ok=True)
+    pairs = [(m, one) for m, maps in zip(mappers, each, strict=True) for one in maps]
+    stems = file_names([one.direction.name for _, one in pairs])
+    decoder, curves = mappers[0].decoder, []
+    with bar(len(pairs), "walks", "walk", quiet=given["quiet"]) as progress:
+        for mapper, one in pairs:
+            name = one.direction.name
+            pictures = traverse(decoder, mapper.people, one.direction, mapper.covariance)
+            images = np.stack([decoder.to_grid(picture) for picture in pictures])
+            path = out / stems[name]
+            strip = traversal_strip(images, AMOUNTS, decoder.affine)
+            save_figure(strip, path.with_name(f"{path.name}_strip.{given['figures']}"))
+            pair = original_shifted_difference(images[3], images[-1], decoder.affine)
+            save_figure(pair, path.with_name(f"{path.name}_shifted.{given['figures']}"))
+            plt.close("all")
+            traversal_gif(path.with_name(f"{path.name}.gif"), images, AMOUNTS, decoder.affine,
+                          title=name)  # fmt: skip
+            if mapper.regions is not None:
+                curve = amount_curves(decoder, pictures, AMOUNTS, mapper.regions.atlas)
+                curves.append(curve.assign(name=name))
+            if progress is not None:
+                progress(1)
+    if curves:
+        table = pd.concat(curves, ignore_index=True)[["name", "region", "amount", "change"]]
+        write_table(out / "curves.tsv", table, ["mean change of intensity; amount in SD"])
+    click.echo(f"walks    {len(pairs)} in {out}")
+
+
+def write_brainpainter(path: Path, found: list[EffectMap]) -> None:
+    """Write the mean absolute change of 82 regions, a row a direction."""
+    from imgwas.brain.brainpainter import brainpainter_values, write_brainpainter
+    from imgwas.errors import UsageError, explain
+
+    tables = {one.direction.name: one.regions for one in found if len(one.regions)}
+    if not tables:
+        raise UsageError(explain("--brainpainter needs regions", do="Give a Desikan-like --atlas"))
+    rows = {name: brainpainter_values(table, "effect") for name, table in tables.items()}
+    write_brainpainter(path, rows)
+    click.echo(f"table    {path}")
