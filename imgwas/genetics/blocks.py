@@ -111,7 +111,7 @@ def merge_blocks(
     merge_kb: float | None,
     mhc: tuple[int, int, int] | None = None,
 ) -> list[Interval]:
-    """Join blocks that are close, edge to edge, and those that touch the MHC.
+    """Join blocks of one lead variant, those that are close, and those that touch the MHC.
 
     Parameters
     ----------
@@ -129,18 +129,32 @@ def merge_blocks(
     list of Interval
         In the order of the chromosomes' numbers and of their start.
     """
-    ordered = sorted(blocks, key=lambda b: (variants.chromosome[b.index], b.start, b.end, b.index))
     loci: list[Interval] = []
-    for block in ordered:
-        chromosome = int(variants.chromosome[block.index])
-        new = Interval(chromosome, block.start, block.end, (block,))
+    for new in _by_lead(variants, blocks):
         if loci and _belong_together(loci[-1], new, merge_kb, mhc):
             last = loci[-1]
             end = max(last.end, new.end)
-            loci[-1] = Interval(chromosome, last.start, end, (*last.blocks, block))
+            loci[-1] = Interval(new.chromosome, last.start, end, (*last.blocks, *new.blocks))
         else:
             loci.append(new)
     return loci
+
+
+def _by_lead(variants: Variants, blocks: Sequence[Block]) -> list[Interval]:
+    """The stretch of every lead variant: all blocks that belong to it, in the order of starts."""
+    of_lead: dict[int, list[Block]] = {}
+    for block in blocks:
+        of_lead.setdefault(block.lead, []).append(block)
+    stretches = [
+        Interval(
+            int(variants.chromosome[lead]),
+            min(block.start for block in mine),
+            max(block.end for block in mine),
+            tuple(sorted(mine, key=lambda block: (block.start, block.end, block.index))),
+        )
+        for lead, mine in of_lead.items()
+    ]
+    return sorted(stretches, key=lambda s: (s.chromosome, s.start, s.end, s.blocks[0].index))
 
 
 def _belong_together(

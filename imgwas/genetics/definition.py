@@ -22,8 +22,9 @@ class LocusDefinition:
     preset : {"fuma", "plink", "distance"}
         ``fuma``: variants with P up to ``p1`` are clumped at ``r2`` to independent significant
         variants; each spans a block from its leftmost to its rightmost partner (r² at least ``r2``,
-        P up to ``p2``, within ``kb``); blocks at most ``merge_kb`` apart, edge to edge, are one
-        locus; independent variants clumped at ``lead_r2`` are lead variants. ``plink``: every clump
+        P up to ``p2``, within ``kb``); independent variants clumped at ``lead_r2`` give the lead
+        variants, each with the blocks of its clump; what is at most ``merge_kb`` apart, edge to
+        edge, is one locus. ``plink``: every clump
         of PLINK's ``--clump`` is a locus. ``distance``: the strongest variant takes every
         significant one within ``kb``, without LD.
     p1, p2 : float

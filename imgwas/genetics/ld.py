@@ -15,7 +15,7 @@ from imgwas.checks import check_option
 from imgwas.errors import DegenerateError, explain
 from imgwas.genetics.haplotypes import dosage_r2, haplotype_r2
 from imgwas.shapes import Float64, Int8, Int64
-from imgwas.types import Genotypes
+from imgwas.types import Genotypes, PackedGenotypes
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,10 @@ KINDS = ("haplotype", "dosage")
 #: Bytes of genotypes kept decoded, and decoded at once.
 _CACHE, _CHUNK = 256_000_000, 64_000_000
 MISSING = -1
+#: Copies of the effect allele of the four people in a byte.
+_UNPACKED = np.array([2, MISSING, 1, 0], np.int8)[
+    np.arange(256)[:, None] >> np.array([0, 2, 4, 6]) & 3
+]
 
 
 @dataclass(frozen=True)
@@ -158,9 +162,16 @@ class LdPanel:
         return out
 
     def _decode(self, rows: list[int]) -> None:
-        dosage = self.genotypes.read_dosages(np.array(rows))[:, self.columns]
-        calls = np.where(np.isnan(dosage), MISSING, np.rint(dosage)).astype(np.int8)
-        self._rows.update(zip(rows, calls, strict=True))
+        if isinstance(self.genotypes, PackedGenotypes):
+            packed = self.genotypes.read_packed(np.array(rows))
+            calls = np.take(_UNPACKED, packed, axis=0).reshape(len(rows), -1)
+        else:
+            dosage = self.genotypes.read_dosages(np.array(rows))
+            calls = np.where(np.isnan(dosage), MISSING, np.rint(dosage)).astype(np.int8)
+        n = self.n_people
+        is_start = n == int(self.columns[-1]) + 1
+        calls = calls[:, :n] if is_start else calls[:, self.columns]
+        self._rows.update(zip(rows, np.ascontiguousarray(calls), strict=True))
 
 
 def _choose_people(
