@@ -258,6 +258,9 @@ def residual_covariance(
 ) -> Float64[np.ndarray, "k k"]:
     """Return the covariance of the latents after covariates, of the people who have all of them.
 
+    Sums of products over n - rank - 2, the degrees of freedom that one more regressor leaves, as
+    a scan counts them.
+
     Raises
     ------
     TooFewSamplesError
@@ -266,7 +269,7 @@ def residual_covariance(
     trait = np.zeros(len(latents.sample_ids))
     values, _, basis = _complete(latents, trait, covariates)
     rest = remove(values, basis)
-    return np.asarray(rest.T @ rest / (len(rest) - basis.shape[1] - 1))
+    return np.asarray(rest.T @ rest / (len(rest) - basis.shape[1] - 2))
 
 
 def units_per_sd(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgwas.errors import DegenerateError, InconsistentError, explain
-from imgwas.shapes import Float, Float32, Float64
+from imgwas.shapes import Float, Float64
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def chance_p(
 
 def shares(
     sizes: Float[np.ndarray, "n regions"], whole: Float[np.ndarray, " n"]
-) -> Float32[np.ndarray, "n regions"]:
+) -> Float64[np.ndarray, "n regions"]:
     """Return mean size in each region over the mean size in all voxels, free of scale."""
     whole = np.asarray(whole)[:, None]
-    return np.divide(sizes, whole, out=np.zeros(sizes.shape), where=whole > 0).astype(np.float32)
+    return np.divide(sizes, whole, out=np.zeros(sizes.shape), where=whole > 0, dtype=np.float64)

@@ -79,7 +79,7 @@ class RegionTests:
     ) -> Float64[np.ndarray, "maps regions"]:
         """Mean absolute change of every region over that of the whole brain."""
         whole = np.abs(maps).mean(axis=1)
-        return effects.shares(self.scorer.mean_absolute(maps), whole).astype(np.float64)
+        return effects.shares(self.scorer.mean_absolute(maps), whole)
 
     def table(self, direction: Direction, effect: Float64[np.ndarray, " voxels"]) -> pd.DataFrame:
         """One row a region, the most outstanding first.
