@@ -445,7 +445,7 @@ def words_of(figure) -> list[str]:
 def test_found_and_planted_stand_side_by_side():
     figure = plots.found_beside_planted([planted_row(), planted_row("rs2", planted=False)], top=3)
     words = words_of(figure)
-    for text in ("rs1", "−log₁₀ P = 12.3", "r7 −0.60", "r1 −4.0", "rs2", "nothing planted"):
+    for text in ("rs1", "−log₁₀ P = 12.3", "planted  −0.60", "found  −4.0", "nothing planted"):
         assert text in words
     # the planted region is not among the first three, and is drawn all the same
     assert [w for w in words if w[:1].isdigit()][:3] == ["1  r1", "2  r6", "7  r7"]

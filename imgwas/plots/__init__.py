@@ -3,8 +3,10 @@
 from imgwas.plots.agreement import agreement_matrix, reliability_dots
 from imgwas.plots.brain_glass import glass_brain
 from imgwas.plots.brain_slices import brain_lightbox, brain_slices, original_shifted_difference
+from imgwas.plots.calibration import calibration_plot, decision_curves
 from imgwas.plots.components import component_scatter
 from imgwas.plots.films import cine_film
+from imgwas.plots.forest import forest
 from imgwas.plots.image_sheet import image_sheet, reconstruction_sheet
 from imgwas.plots.ks_curves import ks_curves
 from imgwas.plots.latents import correlation_heatmap, nuisance_heatmap, spectrum
@@ -15,8 +17,10 @@ from imgwas.plots.qq import qq, qq_many
 from imgwas.plots.region_picture import region_picture
 from imgwas.plots.region_table import region_bars, region_heatmap
 from imgwas.plots.style import new_axes, save_figure
+from imgwas.plots.survival import survival_curves
 from imgwas.plots.training import learning_curve
 from imgwas.plots.traversal import traversal_gif, traversal_strip
+from imgwas.plots.volcano import volcano
 
 __all__ = [
     "PlantedRow",
@@ -24,9 +28,12 @@ __all__ = [
     "agreement_matrix",
     "brain_lightbox",
     "brain_slices",
+    "calibration_plot",
     "cine_film",
     "component_scatter",
     "correlation_heatmap",
+    "decision_curves",
+    "forest",
     "found_beside_planted",
     "glass_brain",
     "image_sheet",
@@ -46,6 +53,8 @@ __all__ = [
     "reliability_dots",
     "save_figure",
     "spectrum",
+    "survival_curves",
     "traversal_gif",
     "traversal_strip",
+    "volcano",
 ]

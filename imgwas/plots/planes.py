@@ -19,7 +19,7 @@ PLANES = {"sagittal": (0, 1, 2), "coronal": (1, 0, 2), "axial": (2, 0, 1)}
 #: Pixels along the longer side that a slice is drawn with, at least.
 PIXELS = 320
 #: Without a threshold, values below this share of the limit fade out towards zero.
-FADE = 0.4
+FADE = 0.3
 #: Blue through white to red, light enough to shine on grey, told apart by all.
 DIVERGING = ("#08306B", "#1F66B0", "#5BA3D0", "#C6DFEE", "#F7F7F7", "#FCD3BC", "#F08A62",
              "#CB3A2E", "#7F0018")  # fmt: skip

@@ -12,7 +12,6 @@ from imgwas.checks import check_range
 from imgwas.errors import DegenerateError, UsageError, explain
 from imgwas.plots.brain_slices import name_place, scene_of, unit_of
 from imgwas.plots.layers import check_grid, layer_of
-from imgwas.plots.matrix import shortened
 from imgwas.plots.panels import (
     colour_bar,
     inches,
@@ -223,19 +222,25 @@ def _draw_words(
     lines: list[tuple[str, dict[str, Any]]] = [(row.variant, {"fontsize": 8, "fontweight": "bold"}),
              (f"−log₁₀ P = {row.neg_log10_p:.1f}", {"color": "#333333"})]  # fmt: skip
     if row.planted_region:
-        change = f" {change_of(row.truth)}" if row.truth is not None else ""
-        lines += [("planted", {"color": PLANTED}),
-                  (f"{shortened(row.planted_region)}{change}", {})]  # fmt: skip
+        change = f"  {change_of(row.truth)}" if row.truth is not None else ""
+        lines += [(f"planted{change}", {"color": PLANTED}), (_named(row.planted_region, 24), {})]
     else:
         lines.append(("nothing planted", {"color": "#777777"}))
     sure = (first["q_value"] < 0.05 if "q_value" in first
             else first["low"] > 0 or first["high"] < 0)  # fmt: skip
-    said = f"{shortened(str(first['region']))} {change_of(first['effect'])}"
-    lines += [("found", {"color": "#555555"}), (said if sure else "no region for certain", {})]
+    change = f"  {change_of(first['effect'])}" if sure else ""
+    name = _named(str(first["region"]), 24) if sure else "no region for certain"
+    lines += [(f"found{change}", {"color": "#555555"}), (name, {})]
     middle, step = 0.5, 0.125 / place[3]
     top = middle + step * (len(lines) - 1) / 2
     for number, (text, looks) in enumerate(lines):
         ax.text(0.0, top - number * step, text, va="center", **{"fontsize": 6.5, **looks})
+
+
+def _named(region: str, room: int) -> str:
+    """Name of a region in the room there is."""
+    name = region.replace("_", " ")
+    return name if len(name) <= room else f"{name[: room - 1].rstrip()}…"
 
 
 def change_of(value: float) -> str:
@@ -307,7 +312,7 @@ def _draw_regions(
         if mine and row.truth is not None:
             ax.plot(row.truth, number, "D", color="black", fillstyle="none", markersize=6,
                     markeredgewidth=0.9, zorder=4)  # fmt: skip
-        text = f"{one['rank']:.0f}  {shortened(str(one['region']))}"
+        text = f"{one['rank']:.0f}  {_named(str(one['region']), 19)}"
         ax.annotate(text, (0, number), xycoords=("axes fraction", "data"), xytext=(-4, 0),
                     textcoords="offset points", ha="right", va="center", fontsize=6,
                     color=tone if mine else "#444444")  # fmt: skip

@@ -123,20 +123,24 @@ def surface_of(labels: Layer, *, fill: bool = True) -> Surface:
     numbers = np.pad(labels.values, pad)
     body = numbers > 0
     blur: Any = ndimage.gaussian_filter
-    smooth = blur(body.astype(np.float32), SMOOTH / labels.zooms, truncate=3)
+    width = np.maximum(SMOOTH / labels.zooms, 0.7)
+    smooth = blur(body.astype(np.float32), width, truncate=3)
     # thin sheets would vanish when they are smoothed
-    smooth = np.maximum(smooth, body * np.float32(0.5001))
+    lost = body & (ndimage.maximum_filter(smooth, 3) < 0.55)
+    smooth = np.maximum(smooth, lost * np.float32(0.5001))
     if fill:
         sunken = _filling(body, labels.zooms).astype(np.float32)
-        smooth = np.maximum(smooth, blur(sunken, SMOOTH / labels.zooms, truncate=3))
+        smooth = np.maximum(smooth, blur(sunken, width, truncate=3))
     finer = [max(1, round(float(z) / RAY)) for z in labels.zooms]
     zoom: Any = ndimage.zoom
-    fine = (
-        zoom(smooth, finer, order=1, mode="nearest", grid_mode=True) if max(finer) > 1 else smooth
-    )
+    fine = smooth
+    if max(finer) > 1:
+        fine = zoom(smooth, finer, order=1, mode="nearest", grid_mode=True)
     for axis, times in enumerate(finer):
         numbers = numbers.repeat(times, axis=axis) if times > 1 else numbers
-    return Surface(fine, blur(fine, 0.8, truncate=3), numbers, labels.zooms / finer)
+    # steps between coarse voxels are no shape of the brain: light does not see them
+    soft = blur(fine, np.maximum(0.8, 0.5 * np.array(finer) - 0.2), truncate=3)
+    return Surface(fine, soft, numbers, labels.zooms / finer)
 
 
 def _filling(body: Bool[np.ndarray, "x y z"], zooms: np.ndarray) -> Bool[np.ndarray, "x y z"]:
