@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ imgwas omnibus results/ --test combined,acat --out omnibus.tsv.gz --fdr latents.
     example=EXAMPLE,
     groups={
         "What": ["tests", "latent", "out"],
+        "Null distribution": ["calibrate", "seed"],
         "Correlation of the latents": ["shrink", "eig_keep"],
         "Latents of the variants found": ["fdr", "q", "threshold"],
     },
@@ -46,6 +48,11 @@ imgwas omnibus results/ --test combined,acat --out omnibus.tsv.gz --fdr latents.
 @click.option(
     "--eig-keep", type=click.IntRange(1), help="Only so many of the largest eigenvectors."
 )
+@click.option(
+    "--calibrate", type=click.IntRange(1000), metavar="N",
+    help="P by rank among N variants without effect, drawn from the correlation of the latents.",
+)  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides those draws.")
 @click.option("--fdr", type=FILE, help="Also write which latents each variant found moves, TSV.")
 @click.option(
     "--q", type=click.FloatRange(0, 1), default=0.05, show_default=True,
@@ -71,8 +78,16 @@ def omnibus(results: Path, out: Path, **given: Any) -> None:
     names = [name for words in given["latent"] for name in words] or None
     tests = _tests(given["tests"])
     test = omnibus_test(sumstats, latents=names, shrink=given["shrink"], eig_keep=given["eig_keep"])
+    calibrate = None
+    if given["calibrate"]:
+        from imgwas.sumstats.omnibus_null import simulate_null
+
+        null = simulate_null(test, n_draws=given["calibrate"], seed=given["seed"], tests=tests[:1])
+        calibrate = partial(null.calibrated, test=tests[0])
     with bar(sumstats.n_variants, "omnibus", "variant") as progress:
-        blocks = write_omnibus(sumstats, out, test, tests=tests, latents=names, progress=progress)
+        blocks = write_omnibus(
+            sumstats, out, test, tests=tests, latents=names, calibrate=calibrate, progress=progress
+        )
         found = _first(blocks)
     _report(test, found, out)
     if given["fdr"]:

@@ -11,10 +11,13 @@ import pytest
 from scipy import stats
 
 import imgwas
-from imgwas.association.permutation import OmnibusNull, permute_latents, permute_omnibus
+from imgwas.association.permutation import permute_latents, permute_omnibus
 from imgwas.errors import DegenerateError, InconsistentError
+from imgwas.sumstats.joint import IN_SCAN, OmnibusTest
 from imgwas.sumstats.joint_tables import omnibus_from_tables
 from imgwas.sumstats.mostest import mostest
+from imgwas.sumstats.omnibus_null import OmnibusNull, simulate_null
+from imgwas.sumstats.omnibus_table import omnibus_test
 from tests.test_omnibus import K, columns, complete
 from tests.test_scan import study
 
@@ -71,6 +74,52 @@ def test_the_null_keeps_what_was_planted_out():
     largest = np.nanmax(null.tests["combined"])
     assert largest < 5
     assert null.family_wise(np.array([8.0]))[0] == pytest.approx(np.log10(11))
+
+
+def test_simulated_null_is_that_of_permutation(results):
+    """Alike latents: minP and the combination are conservative, and the ranks put that right."""
+    made = complete(n=200, m=500)
+    shared = made.latents.values.mean(axis=1, keepdims=True)
+    alike = replace(made.latents, values=made.latents.values + 8 * shared)
+    permuted = permute_omnibus(
+        made.genotypes, alike, made.covariates, n_permutations=40, seed=1
+    ).tests
+    test = OmnibusTest(_correlation(alike, made.covariates), [0] * K, n=200, dof=195, single=False)
+    drawn = simulate_null(test, n_draws=100_000, seed=2)
+    for name in IN_SCAN:
+        for level in (0.2, 0.02):
+            share = np.mean(permuted[name] > -np.log10(level))
+            expected = np.mean(drawn.tests[name] > -np.log10(level))
+            assert share == pytest.approx(expected, rel=0.15), name
+    judged = drawn.calibrated(permuted["combined"].ravel())
+    assert np.mean(permuted["combined"] > 2) / 0.01 < 0.8
+    assert np.mean(judged > 2) / 0.01 == pytest.approx(1, abs=0.2)
+
+
+def _correlation(latents, covariates):
+    """Partial correlation of complete latents."""
+    model = np.column_stack([np.ones(len(latents.values)), covariates.values])
+    fit = np.linalg.lstsq(model, latents.values, rcond=None)[0]
+    return np.corrcoef(latents.values - model @ fit, rowvar=False)
+
+
+def test_calibration_never_makes_a_signal_stronger_than_computed():
+    rng = np.random.default_rng(0)
+    null = OmnibusNull({"combined": -np.log10(rng.random((1, 10_000))) * 0.9})
+    observed = np.array([0.5, 1.0, 1.79, 1.81, 3.0, 400.0, np.nan])
+    found = null.calibrated(observed)
+    assert (np.diff(found[:-1]) >= 0).all()
+    assert found[1] == pytest.approx(1 / 0.9, abs=0.03)
+    assert found[5] == 400
+    assert np.isnan(found[6])
+    few = OmnibusNull({"combined": np.ones((1, 50))})
+    assert few.calibrated(observed)[0] == 0.5
+
+
+def test_the_null_of_latents_with_other_people_needs_genotypes(tmp_path):
+    test = omnibus_test(study(n_latents=K).scan(tmp_path / "out"))
+    with pytest.raises(DegenerateError, match="permute_omnibus"):
+        simulate_null(test, n_draws=10, seed=0)
 
 
 def test_mostest_equals_its_formulas():

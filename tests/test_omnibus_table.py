@@ -289,6 +289,19 @@ def test_the_command_writes_latents_of_variants(single, tmp_path):
     assert (table["neg_log_10_p_omnibus"] >= -np.log10(0.05)).all()
 
 
+def test_the_command_calibrates(single, tmp_path):
+    for out, more in (("a.parquet", ()), ("b.parquet", ("--calibrate", "20000"))):
+        done = command_line(
+            "omnibus", single.folder, "--out", out, "--test", "combined", *more, folder=tmp_path
+        )
+        assert done.code == 0, done.text
+    plain, judged = (pd.read_parquet(tmp_path / name) for name in ("a.parquet", "b.parquet"))
+    assert (plain["omnibus.combined"] == judged["omnibus.combined"]).all()
+    assert (plain["neg_log_10_p_value"] == plain["omnibus.combined"]).all()
+    moderate = plain["neg_log_10_p_value"].between(0.3, 2)
+    assert (judged["neg_log_10_p_value"] > plain["neg_log_10_p_value"])[moderate].all()
+
+
 def test_the_command_refuses_other_endings(single, tmp_path):
     done = command_line("omnibus", single.folder, "--out", "x.csv", folder=tmp_path)
     assert done.code == 8

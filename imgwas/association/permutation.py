@@ -7,11 +7,10 @@ latents is cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -25,12 +24,9 @@ from imgwas.association.task import ScanSettings, ScanTask, make_task
 from imgwas.checks import check_option, check_range
 from imgwas.cluster import available_cores
 from imgwas.genotypes.filters import VariantFilters
-from imgwas.shapes import Float64
 from imgwas.sumstats.joint import IN_SCAN
+from imgwas.sumstats.omnibus_null import OmnibusNull
 from imgwas.types import Covariates, Genotypes, Latents, PackedGenotypes
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def permute_latents(
@@ -38,9 +34,9 @@ def permute_latents(
     latents: Latents,
     covariates: Covariates | None = None,
     *,
-    seed: int,
     selection: Selection | None = None,
     rank_normal: bool = False,
+    seed: int,
 ) -> Latents:
     """Latents under the null: residuals given the covariates, their rows shuffled together.
 
@@ -75,72 +71,18 @@ def permute_latents(
     return replace(latents, values=values)
 
 
-@dataclass(frozen=True)
-class OmnibusNull:
-    """Tests of all latents over permuted latents.
-
-    Parameters
-    ----------
-    tests : dict of str to (permutations, variants) array
-        -log10 P as computed, NaN where untested: ``joint``, ``minp`` and ``combined``.
-    """
-
-    tests: dict[str, Float64[np.ndarray, "permutations variants"]]
-
-    def neg_log10_p(
-        self, observed: Float64[np.ndarray, " variants"], test: str = "combined"
-    ) -> Float64[np.ndarray, " variants"]:
-        """Permutation P of each variant: its rank among all variants of all permutations.
-
-        ``(1 + b) / (1 + B)`` of B permuted statistics, b of which are as large: never zero, and no
-        smaller than ``1 / (1 + B)``.
-        """
-        return self._ranked(observed, self._null(test).ravel())
-
-    def family_wise(
-        self, observed: Float64[np.ndarray, " variants"], test: str = "combined"
-    ) -> Float64[np.ndarray, " variants"]:
-        """-log10 P of each variant corrected for all variants, by the largest of each permutation.
-
-        References
-        ----------
-        .. [1] Westfall & Young (1993), Resampling-Based Multiple Testing.
-        """
-        return self._ranked(observed, np.nanmax(self._null(test), axis=1))
-
-    def shares(self, levels: Sequence[float]) -> pd.DataFrame:
-        """Share of permuted P values below each level, over the level: one where calibrated."""
-        import pandas as pd
-
-        found = {
-            name: [np.mean(values[np.isfinite(values)] > -np.log10(p)) / p for p in levels]
-            for name, values in self.tests.items()
-        }
-        return pd.DataFrame(found, index=pd.Index(list(levels), name="level"))
-
-    def _null(self, test: str) -> np.ndarray:
-        check_option("test", test, list(self.tests))
-        return self.tests[test]
-
-    def _ranked(self, observed: np.ndarray, null: np.ndarray) -> np.ndarray:
-        null = np.sort(null[np.isfinite(null)])
-        above = len(null) - np.searchsorted(null, observed, side="left")
-        found = np.log10(len(null) + 1.0) - np.log10(above + 1.0)
-        return np.where(np.isnan(observed), np.nan, found)
-
-
 def permute_omnibus(
     genotypes: PackedGenotypes,
     latents: Latents,
     covariates: Covariates | None = None,
     *,
-    n_permutations: int,
-    seed: int,
     selection: Selection | None = None,
     filters: VariantFilters | None = None,
     missing_genotype: str = "mean",
     rank_normal: bool = False,
     threads: int | None = None,
+    n_permutations: int,
+    seed: int,
     progress: Callable[[int], object] | None = None,
 ) -> OmnibusNull:
     """Scan permuted latents and keep the tests of all latents at once; nothing is written.

@@ -130,6 +130,7 @@ def write_omnibus(
     *,
     tests: Sequence[str] = DEFAULT,
     latents: Sequence[str] | None = None,
+    calibrate: Callable[[np.ndarray], np.ndarray] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[pa.Table]:
     """Write the table of :func:`omnibus` block by block, and yield each block as it is written.
@@ -140,6 +141,9 @@ def write_omnibus(
         ``.parquet``, ``.tsv`` or ``.tsv.gz``.
     test : OmnibusTest
         From :func:`omnibus_test`, made with the same ``latents``.
+    calibrate : callable, optional
+        Turns -log10 P of the first test into what ``neg_log_10_p_value`` says, such as
+        ``OmnibusNull.calibrated``.
     progress : callable, optional
         Told how many variants are done.
 
@@ -153,7 +157,8 @@ def write_omnibus(
     first = next(blocks)  # a scan has a part, and a part a block
     with publish(path) as stream, ExitStack() as open_files:
         writer = _writer(path, stream, first.schema, open_files)
-        for block in itertools.chain([first], blocks):
+        for raw in itertools.chain([first], blocks):
+            block = _calibrated(raw, calibrate)
             writer.write_table(block)
             if progress is not None:
                 progress(block.num_rows)
@@ -205,6 +210,14 @@ def _blocks(
                 t[:, k] = to_numpy(block[column])
             dof = np.column_stack([to_numpy(block[name]) for name in dofs])
             yield _tidy(block, test.columns(t, dof, tests), tests)
+
+
+def _calibrated(block: pa.Table, calibrate: Callable[[np.ndarray], np.ndarray] | None) -> pa.Table:
+    if calibrate is None:
+        return block
+    at = block.column_names.index("neg_log_10_p_value")
+    values = calibrate(to_numpy(block.column(at)))
+    return block.set_column(at, "neg_log_10_p_value", from_numpy(values))
 
 
 def _tidy(block: pa.Table, found: dict[str, np.ndarray], tests: Sequence[str]) -> pa.Table:
