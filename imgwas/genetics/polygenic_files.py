@@ -10,6 +10,8 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +23,16 @@ from imgwas.errors import MalformedError, OpenError, UsageError, explain
 from imgwas.filenames import file_names
 from imgwas.files import publish, publish_bytes
 from imgwas.genetics.polygenic import VARIANT_COLUMNS, PolygenicScores
+from imgwas.tables import read_latents
 from imgwas.tables.source import stored_footer
+from imgwas.types import Latents
 
 if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "imgwas-scores"
+FORMAT, SCORED = "imgwas-scores", "imgwas-scored"
 #: Column of the PGS Catalog -> ours.
 _PGS = {
     "rsID": "variant_id",
@@ -94,6 +98,35 @@ def read_scores(path: str | Path) -> PolygenicScores:
         source=footer["source"],
         genome_build=footer["genome_build"],
     )
+
+
+def write_scored(table: Latents, path: str | Path) -> str:
+    """Publish scores of people as Parquet, with whom the weights were fitted on; private."""
+    path = Path(path)
+    columns = {"IID": pa.array(table.sample_ids, pa.string())}
+    for k, name in enumerate(table.names):
+        columns[name] = pa.array(np.take(table.values, k, axis=1))
+    footer = {"format": SCORED, "latent_columns": list(table.names), **dict(table.source)}
+    content = pa.table(columns).replace_schema_metadata({b"imgwas": json.dumps(footer).encode()})
+    sink = pa.BufferOutputStream()
+    pq.write_table(content, sink, compression="zstd", write_page_checksum=True)
+    digest = publish_bytes(path, sink.getvalue())
+    path.chmod(0o600)
+    return digest
+
+
+def read_scored(
+    path: str | Path, *, id_column: str | None = None, names: Sequence[str] | None = None
+) -> Latents:
+    """Read what :func:`write_scored` wrote, the refusal of evaluation included.
+
+    Any other table of scores is taken for one whose weights were fitted on people unknown.
+    """
+    path = Path(path).expanduser()
+    table = read_latents(path, id_column=id_column, names=names)
+    footer = stored_footer(path)
+    known = footer.get("fitted_on") if footer.get("format") == SCORED else None
+    return replace(table, source={**table.source, "polygenic": True, "fitted_on": known})
 
 
 def write_pgs_catalog(
