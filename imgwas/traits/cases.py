@@ -165,14 +165,16 @@ def follow_up(
 
     Parameters
     ----------
-    diagnoses, definitions, imaging, min_cases
-        As in :func:`define_cases`; ``min_cases`` counts events.
+    diagnoses, definitions, imaging
+        As in :func:`define_cases`.
     end : date
         Last day the records cover, ``"2024-03-31"``.
     death, lost : Dates, optional
         When people died or left.
     horizon : float, optional
         Years after which everyone is censored.
+    min_cases : int, default 200
+        Diseases with fewer events are left out and named in the log.
 
     Returns
     -------
