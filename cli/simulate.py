@@ -12,18 +12,23 @@ from imgwas_cli.running import bar
 EXAMPLE = """
 imgwas simulate cohort/ --samples 5000 --variants 100000 --latents 128 --causal 20
 imgwas simulate cohort/ --populations 3 --fst 0.05 --sib-pairs 50 --missing-calls 0.01
+imgwas simulate study/ --images brain --samples 600 --planted 12 --null 5
+imgwas simulate hearts/ --images heart --samples 300
 """
 
 
 @click.command(cls=Command, example=EXAMPLE)
 @click.argument("out", type=FOLDER)
-@click.option("--samples", default=2000, show_default=True, help="People.")
+@click.option("--samples", type=int, show_default="2000; 300 with --images", help="People.")
 @click.option("--ids", type=FILE, help="Genotypes for the people of this table, e.g. images.tsv.")
-@click.option("--variants", default=20_000, show_default=True, help="Variants.")
+@click.option("--variants", type=int, show_default="20000; 2000 with --images", help="Variants.")
 @click.option("--latents", default=16, show_default=True, help="Latents.")
 @click.option("--causal", default=10, show_default=True, help="Variants with an effect.")
 @click.option(
-    "--variance-explained", default=0.02, show_default=True, help="Of a latent by its variant."
+    "--variance-explained",
+    type=float,
+    show_default="0.02; 0.1 with --images",
+    help="Of a latent, or of a region's log-volume, by its variant.",
 )
 @click.option(
     "--covariate-r2", default=0.35, show_default=True,
@@ -40,15 +45,39 @@ imgwas simulate cohort/ --populations 3 --fst 0.05 --sib-pairs 50 --missing-call
 @click.option("--messy-ids", is_flag=True, help="Leading zeros, other orders, extra people.")
 @click.option("--brains", is_flag=True, help="Also a brain image of everyone: brains/ID.nii.gz.")
 @click.option("--grid", type=CommaList(), default="40,48,40", show_default=True, help="Of brains.")
+@click.option(
+    "--images", type=click.Choice(["brain", "heart"]),
+    help="Images whose regions change with genotypes, in place of latents.",
+)  # fmt: skip
+@click.option("--template", type=FILE, help="T1 without skull; the built-in brain by default.")
+@click.option("--labels", type=FILE, help="Regions of --template, on its grid.")
+@click.option("--label-names", type=FILE, help="Table of the numbers and names of --labels.")
+@click.option("--grid-mm", default=4.0, show_default=True, help="Voxel size of brains.")
+@click.option("--pixels", default=96, show_default=True, help="Of hearts, along both edges.")
+@click.option("--frames", default=50, show_default=True, help="Of hearts, in one beat.")
+@click.option("--effects", type=FILE, help="Table: region, amount per allele, kind.")
+@click.option("--planted", type=int, help="Effects at random places, where --effects is not given.")
+@click.option("--null", default=5, show_default=True, help="Variants listed without an effect.")
+@click.option("--region-sd", type=float, help="Variation of log-volumes for other reasons.")
 @click.option("--seed", default=0, show_default=True, help="Everything follows from it.")
 def simulate(**given: Any) -> None:
     """Write genotypes with LD, latents with planted effects, covariates, and truth.tsv.
 
     The files are what a real cohort has: cohort.bed/.bim/.fam, latents.parquet, covariates.tsv.
+    With --images there are images in place of latents, and truth.tsv says which variant changes
+    which region by how much.
     """
     from imgwas.simulate import simulate_cohort
 
     out: Path = given["out"]
+    if given["images"]:
+        from imgwas_cli.simulate_images import simulate_images
+
+        simulate_images(out, given)
+        return
+    _refuse_image_options(given)
+    given["samples"] = int(_or(given["samples"], 2000))
+    given["variants"] = int(_or(given["variants"], 20_000))
     chromosomes = {"chromosomes": given["chromosomes"]} if given["chromosomes"] else {}
     with bar(given["variants"], "simulate", "variant") as progress:
         cohort = simulate_cohort(
@@ -60,6 +89,7 @@ def simulate(**given: Any) -> None:
             n_causal=given["causal"],
             missing_rate=given["missing_calls"],
             progress=progress,
+            variance_explained=_or(given["variance_explained"], 0.02),
             **{name: given[name] for name in _PASSED},
             **chromosomes,
         )
@@ -74,9 +104,25 @@ def simulate(**given: Any) -> None:
 
 
 _PASSED = (
-    "variance_explained", "covariate_r2", "populations", "fst", "sib_pairs", "trios", "duplicates",
+    "covariate_r2", "populations", "fst", "sib_pairs", "trios", "duplicates",
     "missing_latents", "messy_ids", "seed",
 )  # fmt: skip
+
+
+def _refuse_image_options(given: dict[str, Any]) -> None:
+    """Refuse what has no meaning without images, so that nobody waits for it in vain."""
+    from imgwas.errors import UsageError, explain
+
+    wanted = ("template", "labels", "label_names", "effects", "planted", "region_sd")
+    lost = [f"--{name.replace('_', '-')}" for name in wanted if given[name] is not None]
+    if lost:
+        raise UsageError(
+            explain(f"{', '.join(lost)} means nothing without images", do="Add --images brain")
+        )
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
 
 
 def _ids(path: Path | None) -> tuple[str, ...] | None:

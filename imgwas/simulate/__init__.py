@@ -3,6 +3,7 @@
 from imgwas.simulate.cohort import Cohort, simulate_cohort
 from imgwas.simulate.effects import PlantedEffect, read_effects
 from imgwas.simulate.genotypes import GenotypeModel, HaplotypeSource
+from imgwas.simulate.heart import draw_heart, simulate_hearts
 from imgwas.simulate.images import (
     ImageArrays,
     ImageCohort,
@@ -22,10 +23,12 @@ __all__ = [
     "ImageModel",
     "PlantedEffect",
     "builtin_template",
+    "draw_heart",
     "make_template",
     "read_effects",
     "read_template",
     "simulate_cohort",
+    "simulate_hearts",
     "simulate_image_arrays",
     "simulate_images",
 ]

@@ -104,9 +104,7 @@ def draw_anatomy() -> Anatomy:
     return Anatomy(values, np.where(brain, labels, 0).astype(np.int16), NAMES, affine)
 
 
-def _bend(
-    x: np.ndarray, y: np.ndarray, z: np.ndarray
-) -> tuple[Float32[np.ndarray, "x y z"], ...]:
+def _bend(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[Float32[np.ndarray, "x y z"], ...]:
     """Bend space by a few millimetres, so that no surface is quite a formula."""
     bent_x = x + 1.2 * np.sin(y / 21 + 1) + 1.0 * np.sin(z / 17 + y / 40)
     bent_y = y + 2.2 * np.sin(x / 15 + z / 33) + 1.6 * np.sin(z / 13 + 2)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Planted and null variants are at least this common, and this far apart on a chromosome.
-LEAST_FREQUENCY, APART_BP = 0.15, 5_000_000
+LEAST_FREQUENCY, APART_BP = 0.2, 5_000_000
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,11 @@ class PlantedEffect:
     region : str
         Name of a region, or of a quantity of the heart.
     amount : float, optional
-        Change per copy of the effect allele: of the region's log-volume, or of its intensity,
-        where white matter is 1. By default what explains ``variance_explained`` of the region.
-    kind : {"volume", "intensity"}
+        Change per copy of the effect allele: of the region's log-volume, of its intensity, where
+        white matter is 1, or of the quantity in its own unit. By default what explains
+        ``variance_explained`` of it.
+    kind : {"volume", "intensity", "quantity"}
+        Quantities are those of the heart.
     """
 
     region: str
@@ -40,7 +42,7 @@ class PlantedEffect:
     kind: str = "volume"
 
     def __post_init__(self) -> None:
-        check_option("kind", self.kind, ("volume", "intensity"))
+        check_option("kind", self.kind, ("volume", "intensity", "quantity"))
         if self.amount is not None:
             check_range(f"the amount for {self.region}", self.amount, low=-3, high=3)
 
@@ -127,7 +129,7 @@ def choose_variants(
 
 def fill_amounts(
     effects: Sequence[PlantedEffect],
-    dosages: Float64[np.ndarray, "effects samples"],
+    dosages: Float64[np.ndarray, "listed samples"],
     spread: Sequence[float],
     variance_explained: float,
     rng: np.random.Generator,
@@ -138,7 +140,7 @@ def fill_amounts(
     """
     odds = variance_explained / (1 - variance_explained)
     amounts = np.empty(len(effects))
-    for k, (effect, dosage) in enumerate(zip(effects, dosages, strict=True)):
+    for k, (effect, dosage) in enumerate(zip(effects, dosages, strict=False)):
         sign = rng.choice([-1.0, 1.0])
         default = sign * np.sqrt(odds / max(dosage.var(), 1e-9)) * spread[k]
         amounts[k] = default if effect.amount is None else effect.amount

@@ -7,22 +7,24 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from imgwas.checks import check_range
+from imgwas.checks import check_option, check_range
 from imgwas.errors import DegenerateError, explain
 from imgwas.files import publish, publish_json
 from imgwas.shapes import Float32, Float64
 from imgwas.simulate.effects import PlantedEffect, choose_effects
-from imgwas.simulate.planting import Planting, plant
+from imgwas.simulate.planting import Planting, Tables, plant
 from imgwas.simulate.rendering import ImageModel, Renderer
 from imgwas.simulate.template import BrainTemplate, builtin_template, find_region, write_nifti
 from imgwas.simulate.warps import make_warps, solve_warp
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -148,15 +150,14 @@ def simulate_images(
     folder = Path(out)
     brain = template if template is not None else builtin_template(grid_mm)
     model, genotypes = ImageModel.split(options)
-    renderer = prepare(brain, model, effects, seed)
     effects = effects_of(brain, effects, n_planted, seed)
-    folder.mkdir(parents=True, exist_ok=True)
+    renderer = prepare(brain, model, effects, seed)
     planting = plant(
         brain, effects, model, n_samples=n_samples, n_variants=n_variants, n_null=n_null,
         variance_explained=variance_explained, train_share=train_share, seed=seed, bed=folder,
         **genotypes,
     )  # fmt: skip
-    check_amounts(renderer, planting)
+    check_amounts(renderer, planting.effects, planting.amounts.tolist())
     (folder / "images").mkdir(exist_ok=True)
     volumes = np.empty((n_samples, len(brain.regions)))
     for i, (image, volume) in enumerate(_rendered(renderer, planting, seed, threads)):
@@ -165,7 +166,7 @@ def simulate_images(
         if progress is not None:
             progress(1)
     about = {"seed": seed, "model": asdict(model)}
-    return _write(folder, brain, planting, planting.finish(volumes), about)
+    return _write(folder, brain, planting, _finish(planting, volumes), about)
 
 
 def simulate_image_arrays(
@@ -192,21 +193,21 @@ def simulate_image_arrays(
     """
     brain = template if template is not None else builtin_template(grid_mm)
     model, genotypes = ImageModel.split(options)
-    renderer = prepare(brain, model, effects, seed)
     effects = effects_of(brain, effects, n_planted, seed)
+    renderer = prepare(brain, model, effects, seed)
     planting = plant(
         brain, effects, model, n_samples=n_samples, n_variants=n_variants, n_null=n_null,
         variance_explained=variance_explained, train_share=train_share, seed=seed,
         keep=keep_genotypes, **genotypes,
     )  # fmt: skip
-    check_amounts(renderer, planting)
+    check_amounts(renderer, planting.effects, planting.amounts.tolist())
     values = np.empty((n_samples, *brain.grid), np.float32)
     volumes = np.empty((n_samples, len(brain.regions)))
     for i, (image, volume) in enumerate(_rendered(renderer, planting, seed, threads)):
         values[i], volumes[i] = image, volume
         if progress is not None:
             progress(1)
-    tables = planting.finish(volumes)
+    tables = _finish(planting, volumes)
     return ImageArrays(
         values, planting.sample_ids, planting.dosages, planting.genotypes, tables.covariates,
         tables.volumes, tables.truth, brain, planting.train, planting.scan,
@@ -223,16 +224,21 @@ def effects_of(
 
 
 def prepare(
-    brain: BrainTemplate, model: ImageModel, effects: Sequence[PlantedEffect] | None, seed: int
+    brain: BrainTemplate, model: ImageModel, effects: Sequence[PlantedEffect], seed: int
 ) -> Renderer:
-    """Check names before anything is made, and compute the fields."""
-    for effect in effects or ():
+    """Check effects before anything is written, and compute the fields."""
+    for effect in effects:
         find_region(brain, effect.region)
+        check_option(f"the kind of {effect.region}", effect.kind, ("volume", "intensity"))
     check_range("the seed", seed, low=0)
-    return Renderer(make_warps(brain), model)
+    renderer = Renderer(make_warps(brain), model)
+    check_amounts(renderer, effects, [effect.amount for effect in effects])
+    return renderer
 
 
-def check_amounts(renderer: Renderer, planting: Planting) -> None:
+def check_amounts(
+    renderer: Renderer, effects: Sequence[PlantedEffect], amounts: Sequence[float | None]
+) -> None:
     """Refuse an effect that no invertible warp can give to somebody with two copies.
 
     Raises
@@ -241,17 +247,18 @@ def check_amounts(renderer: Renderer, planting: Planting) -> None:
         With the effect and the largest log-volume that works.
     """
     warps = renderer.warps
-    for effect, amount in zip(planting.effects, planting.amounts, strict=True):
-        if effect.kind != "volume":
+    spread = renderer.model.spread(warps.template.regions)
+    for effect, amount in zip(effects, amounts, strict=True):
+        if effect.kind != "volume" or amount is None:
             continue
         row = warps.template.regions.index(effect.region)
         change = np.zeros(len(warps.base))
-        change[row] = 2 * amount + 3 * np.sign(amount) * planting.spread[row]
+        change[row] = 2 * amount + 3 * np.sign(amount) * spread[row]
         try:
             solve_warp(warps, change)
         except DegenerateError as error:
             works = _largest(renderer, row, change[row])
-            room = max(0.0, abs(works) - 3 * planting.spread[row]) / 2
+            room = max(0.0, abs(works) - 3 * spread[row]) / 2
             raise DegenerateError(
                 explain(
                     f"an effect of {amount:+.3f} per allele on the log-volume of "
@@ -282,7 +289,6 @@ def _rendered(
     renderer: Renderer, planting: Planting, seed: int, threads: int | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Images and volumes of everyone in order, a few people at a time."""
-    n_threads = threads or min(2, os.cpu_count() or 1)
 
     def one(i: int) -> tuple[np.ndarray, np.ndarray]:
         return renderer.render(
@@ -292,17 +298,22 @@ def _rendered(
             np.random.default_rng([seed, 12, i]),
         )
 
+    return in_order(one, len(planting.sample_ids), threads)
+
+
+def in_order(make: Callable[[int], Made], n: int, threads: int | None) -> Iterator[Made]:
+    """Yield ``make(0)``, ``make(1)``, ... made by threads, a few at a time."""
+    n_threads = threads or min(2, os.cpu_count() or 1)
     with ThreadPoolExecutor(n_threads) as pool:
-        for start in range(0, len(planting.sample_ids), 8 * n_threads):
-            rows = range(start, min(start + 8 * n_threads, len(planting.sample_ids)))
-            yield from pool.map(one, rows)
+        for start in range(0, n, 8 * n_threads):
+            yield from pool.map(make, range(start, min(start + 8 * n_threads, n)))
 
 
 def _write(
     folder: Path,
     brain: BrainTemplate,
     planting: Planting,
-    tables: Any,
+    tables: Tables,
     about: dict[str, Any],
 ) -> ImageCohort:
     write_nifti(folder / "template.nii.gz", brain.values, brain.affine)
@@ -320,7 +331,13 @@ def _write(
     )  # fmt: skip
 
 
-def write_tables(folder: Path, planting: Planting, tables: Any) -> None:
+def _finish(planting: Planting, volumes: np.ndarray) -> Tables:
+    """Make the tables of measured volumes. Unit: cubic millimetres."""
+    columns = dict(zip(planting.regions, np.round(volumes, 3).T, strict=True))
+    return planting.finish(columns, np.log(volumes))
+
+
+def write_tables(folder: Path, planting: Planting, tables: Tables) -> None:
     """Write the list of images, covariates, truth, volumes, and who trains and who is scanned."""
     with publish(folder / "images.tsv", "w") as stream:
         stream.write("sample_id\tvisit\tpath\tmember\tmask\tmatrix\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,8 +99,18 @@ class Planting:
         """Everybody else."""
         return self.sample_ids[len(self.train) :]
 
-    def finish(self, volumes: Float64[np.ndarray, "samples regions"]) -> Tables:
-        """Make the tables once every volume has been measured. Unit: cubic millimetres."""
+    def finish(
+        self, columns: Mapping[str, np.ndarray], measured: Float64[np.ndarray, "samples regions"]
+    ) -> Tables:
+        """Make the tables once everything has been measured.
+
+        Parameters
+        ----------
+        columns : mapping of str to (samples,) array
+            What ``volumes.tsv`` holds.
+        measured : (samples, regions) float array
+            What the effects act on: log-volumes, or the quantities of the heart.
+        """
         import pandas as pd
 
         covariates = pd.DataFrame(
@@ -111,9 +121,8 @@ class Planting:
                 "head_size": np.round(np.exp(self.head), 5),
             }
         )
-        table = pd.DataFrame(np.round(volumes, 3), columns=list(self.regions))
-        table.insert(0, "IID", self.sample_ids)
-        quantities = self._quantities(np.log(volumes))
+        table = pd.DataFrame({"IID": self.sample_ids, **columns})
+        quantities = self._quantities(measured)
         n = len(self.effects)
         nuisance = np.column_stack([self.age - MEAN_AGE, self.sex, self.head])
         slopes, errors = realised_slopes(quantities, self.dosages[:n], nuisance)
@@ -125,14 +134,72 @@ class Planting:
         )  # fmt: skip
         return Tables(covariates, table, truth)
 
-    def _quantities(self, logs: np.ndarray) -> Float64[np.ndarray, "effects samples"]:
+    def _quantities(self, measured: np.ndarray) -> Float64[np.ndarray, "effects samples"]:
         """What each planted variant changes, of everyone."""
         rows = [self.regions.index(effect.region) for effect in self.effects]
         columns = [
-            logs[:, k] if effect.kind == "volume" else self.intensities[:, k]
+            self.intensities[:, k] if effect.kind == "intensity" else measured[:, k]
             for effect, k in zip(self.effects, rows, strict=True)
         ]
-        return np.array(columns).reshape(len(columns), len(logs))
+        return np.array(columns).reshape(len(columns), len(measured))
+
+
+@dataclass(frozen=True)
+class People:
+    """Genotypes, age and sex, before anything is planted; fields as in :class:`Planting`."""
+
+    source: HaplotypeSource
+    rows: np.ndarray
+    alleles: np.ndarray
+    dosages: Float64[np.ndarray, "listed samples"]
+    genotypes: np.ndarray | None
+    sample_ids: tuple[str, ...]
+    age: np.ndarray
+    sex: np.ndarray
+
+
+def draw_people(
+    n_listed: int,
+    rng: np.random.Generator,
+    *,
+    n_samples: int,
+    n_variants: int,
+    seed: int,
+    bed: Path | None = None,
+    keep: bool = False,
+    **genotypes: Any,
+) -> People:
+    """Draw genotypes, choose the variants that the truth will list, and write PLINK files.
+
+    Parameters
+    ----------
+    n_listed : int
+        Planted and null variants.
+    rng : numpy Generator
+    n_samples, n_variants, seed
+        And further fields of :class:`GenotypeModel`.
+    bed : Path, optional
+        Folder for ``cohort.bed``, ``.bim`` and ``.fam``.
+    keep : bool
+        Keep all genotypes in memory.
+    """
+    check_range("the number of samples", n_samples, low=20)
+    check_range("the number of variants", n_variants, low=22)
+    source = HaplotypeSource(
+        GenotypeModel(n_samples=n_samples, n_variants=n_variants, seed=seed, **genotypes)
+    )
+    rows = choose_variants(source.variants, n_listed, rng)
+    alleles = ALLELES[np.random.default_rng([seed, 2]).integers(0, len(ALLELES), n_variants)]
+    ids = tuple(sample_names(n_samples))
+    if bed is not None:
+        bed.mkdir(parents=True, exist_ok=True)
+    dosages, everything = _genotypes(source, rows, bed, keep)
+    if bed is not None:
+        write_bim(bed / "cohort.bim", source, alleles)
+        write_fam(bed / "cohort.fam", source, list(ids))
+    age = np.round(rng.uniform(45, 80, n_samples), 1)
+    sex = source.people.sex[:n_samples].astype(int)
+    return People(source, rows, alleles, dosages, everything, ids, age, sex)
 
 
 def plant(
@@ -140,15 +207,11 @@ def plant(
     effects: Sequence[PlantedEffect],
     model: ImageModel,
     *,
-    n_samples: int,
-    n_variants: int,
     n_null: int,
     variance_explained: float,
     train_share: float,
     seed: int,
-    bed: Path | None = None,
-    keep: bool = False,
-    **genotypes: Any,
+    **people: Any,
 ) -> Planting:
     """Draw genotypes and covariates, and plan the regions of everyone.
 
@@ -157,39 +220,39 @@ def plant(
         3 h_i + a_k (age_i - 62.5) / 10 + s_k e_ik + sum_j beta_j (g_ij - mean g_j)
 
     with h the log of head size, a_k the change per decade, e_ik standard normal cut at 3, alike on
-    both sides, and the last sum over the variants planted in k.
+    both sides, and the last sum over the variants planted in k. Further options are those of
+    :func:`draw_people`.
     """
-    check_range("the number of samples", n_samples, low=20)
-    check_range("the number of variants", n_variants, low=22)
+    check_shares(n_null, variance_explained, train_share)
+    rng = np.random.default_rng([seed, 13])
+    drawn = draw_people(len(effects) + n_null, rng, seed=seed, **people)
+    n_samples = len(drawn.sample_ids)
+    head = model.head_sd * bounded_normal(rng, n_samples) + model.head_sex * (1.5 - drawn.sex)
+    spread = model.spread(brain.regions)
+    spreads = [
+        float(spread[brain.regions.index(e.region)]) if e.kind == "volume" else model.intensity_sd
+        for e in effects
+    ]
+    amounts = fill_amounts(effects, drawn.dosages, spreads, variance_explained, rng)
+    decades = (drawn.age - MEAN_AGE) / 10
+    volumes = 3 * head[:, None] + np.outer(decades, model.per_decade(brain.regions))
+    volumes += spread * _variation(brain.regions, model, n_samples, rng)
+    intensities = model.intensity_sd * bounded_normal(rng, volumes.shape)
+    for effect, amount, dosage in zip(effects, amounts, drawn.dosages, strict=False):
+        target = intensities if effect.kind == "intensity" else volumes
+        target[:, brain.regions.index(effect.region)] += amount * (dosage - dosage.mean())
+    return Planting(
+        drawn.source, drawn.rows, drawn.alleles, drawn.dosages, drawn.genotypes, drawn.sample_ids,
+        tuple(effects), amounts, brain.regions, spread, volumes, intensities, head, drawn.age,
+        drawn.sex, train_share,
+    )  # fmt: skip
+
+
+def check_shares(n_null: int, variance_explained: float, train_share: float) -> None:
+    """Refuse numbers out of range before anything is drawn."""
     check_range("the number of null variants", n_null, low=0)
     check_range("the variance explained", variance_explained, low=0, high=0.9)
     check_range("the share of people for training", train_share, low=0, high=1)
-    source = HaplotypeSource(
-        GenotypeModel(n_samples=n_samples, n_variants=n_variants, seed=seed, **genotypes)
-    )
-    rng = np.random.default_rng([seed, 13])
-    rows = choose_variants(source.variants, len(effects) + n_null, rng)
-    alleles = ALLELES[np.random.default_rng([seed, 2]).integers(0, len(ALLELES), n_variants)]
-    ids = tuple(sample_names(n_samples))
-    dosages, everything = _genotypes(source, rows, bed, keep)
-    if bed is not None:
-        write_bim(bed / "cohort.bim", source, alleles)
-        write_fam(bed / "cohort.fam", source, list(ids))
-    sex = source.people.sex[:n_samples].astype(int)
-    age = np.round(rng.uniform(45, 80, n_samples), 1)
-    head = model.head_sd * _normal(rng, n_samples) + model.head_sex * (1.5 - sex)
-    spread = model.spread(brain.regions)
-    amounts = _amounts(effects, dosages, brain, spread, model, variance_explained, rng)
-    volumes = spread * _variation(brain.regions, model, n_samples, rng)
-    volumes += 3 * head[:, None] + np.outer((age - MEAN_AGE) / 10, model.per_decade(brain.regions))
-    intensities = model.intensity_sd * _normal(rng, volumes.shape)
-    for effect, amount, dosage in zip(effects, amounts, dosages, strict=False):
-        target = volumes if effect.kind == "volume" else intensities
-        target[:, brain.regions.index(effect.region)] += amount * (dosage - dosage.mean())
-    return Planting(
-        source, rows, alleles, dosages, everything, ids, tuple(effects), amounts, brain.regions,
-        spread, volumes, intensities, head, age, sex, train_share,
-    )  # fmt: skip
 
 
 def _genotypes(
@@ -211,23 +274,7 @@ def _genotypes(
     return found, np.concatenate(blocks) if keep else None
 
 
-def _amounts(
-    effects: Sequence[PlantedEffect],
-    dosages: np.ndarray,
-    brain: BrainTemplate,
-    spread: np.ndarray,
-    model: ImageModel,
-    variance_explained: float,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    spreads = [
-        float(spread[brain.regions.index(e.region)]) if e.kind == "volume" else model.intensity_sd
-        for e in effects
-    ]
-    return fill_amounts(effects, dosages[: len(effects)], spreads, variance_explained, rng)
-
-
-def _normal(rng: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
+def bounded_normal(rng: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
     """Standard normal numbers, cut at 3 so that every warp is possible."""
     return np.asarray(np.clip(rng.standard_normal(shape), -3, 3))
 

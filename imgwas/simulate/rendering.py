@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from imgwas.checks import check_range
+from imgwas.errors import DegenerateError
 from imgwas.shapes import Float32, Float64
-from imgwas.simulate.warps import Warps, solve_warp
+from imgwas.simulate.warps import Warp, Warps, solve_warp
 
+#: Times that a warp is tried, each time with log-volumes 15 % smaller.
+SMALLER = 3
 #: Distance between the knots of the smooth fields. Unit: mm.
 WARP_KNOTS, BIAS_KNOTS = 32.0, 80.0
 
@@ -40,7 +44,7 @@ class ImageModel:
     """
 
     region_sd: float = 0.08
-    ventricle_sd: float = 0.20
+    ventricle_sd: float = 0.15
     side_correlation: float = 0.5
     brain_correlation: float = 0.1
     shrinkage: float = 0.03
@@ -102,8 +106,8 @@ class Renderer:
         self.spline = ndimage.spline_filter(values.astype(np.float64), 3).astype(np.float32)
         self.mask = warps.template.mask.ravel().astype(np.float32)
         self.centre = np.array(ndimage.center_of_mass(self.mask.reshape(values.shape)))
-        self.coarse = _knots(warps, WARP_KNOTS)
-        self.smooth = _knots(warps, BIAS_KNOTS)
+        self.coarse = [_knots(warps, WARP_KNOTS, shift) for shift in (0.0, 0.5)]
+        self.smooth = [_knots(warps, BIAS_KNOTS, 0.0)]
 
     def render(
         self,
@@ -133,7 +137,7 @@ class Renderer:
         """
         from scipy import ndimage
 
-        warp = solve_warp(self.warps, log_volumes, self._nuisance(head, rng))
+        warp = self._warp(log_volumes, self._nuisance(head, rng))
         grid = self.warps.template.grid
         seen = ndimage.map_coordinates(self.spline, warp.where, order=3, prefilter=False)
         added = (self.warps.template.shares.T @ intensities).astype(np.float32)
@@ -144,6 +148,14 @@ class Renderer:
         image = np.zeros(int(np.prod(grid)), np.float32)
         image[self.warps.voxels] = np.where(inside, np.maximum(seen, 0.01), 0)
         return image.reshape(grid), warp.volumes * self.warps.template.zoom**3
+
+    def _warp(self, log_volumes: np.ndarray, nuisance: np.ndarray) -> Warp:
+        """Find a warp; somebody at the edge of the possible is drawn in by steps of 15 %."""
+        for _ in range(SMALLER - 1):
+            with contextlib.suppress(DegenerateError):
+                return solve_warp(self.warps, log_volumes, nuisance)
+            log_volumes = 0.85 * log_volumes
+        return solve_warp(self.warps, log_volumes, nuisance)
 
     def _nuisance(self, head: float, rng: np.random.Generator) -> Float32[np.ndarray, "3 points"]:
         """Displacement in voxels: head size, and a random smooth field."""
@@ -159,23 +171,26 @@ class Renderer:
         return np.asarray(np.exp(np.float32(gain) + bias))
 
     def _field(
-        self, bases: list[np.ndarray], rng: np.random.Generator
+        self, lattices: list[list[np.ndarray]], rng: np.random.Generator
     ) -> Float32[np.ndarray, " points"]:
-        """Draw a random smooth field of variance about 1 at the points."""
-        knots = rng.standard_normal([b.shape[1] for b in bases]).astype(np.float32)
-        field = np.einsum("abc,zc->abz", knots, bases[2])
-        field = np.einsum("abz,yb->ayz", field, bases[1])
-        full = bases[0] @ field.reshape(len(field), -1)
-        return np.asarray(full.ravel()[self.warps.voxels])
+        """Draw a random smooth field of variance about 1 at the voxels of each lattice."""
+        knots = rng.standard_normal([b.shape[1] for b in lattices[0]]).astype(np.float32)
+        parts = []
+        for bases in lattices:
+            field = np.einsum("abc,zc->abz", knots, bases[2])
+            field = np.einsum("abz,yb->ayz", field, bases[1])
+            full = bases[0] @ field.reshape(len(field), -1)
+            parts.append(full.ravel()[self.warps.voxels])
+        return np.concatenate(parts)
 
 
-def _knots(warps: Warps, spacing: float) -> list[np.ndarray]:
+def _knots(warps: Warps, spacing: float, shift: float) -> list[np.ndarray]:
     """Cubic B-splines on knots ``spacing`` mm apart, along each axis, of unit mean square."""
     bases = []
     for n in warps.template.grid:
         step = spacing / warps.template.zoom
         knots = np.arange(-2, n / step + 3)
-        t = np.abs(np.arange(n)[:, None] / step - knots)
+        t = np.abs((np.arange(n)[:, None] + shift) / step - knots)
         basis = np.where(t < 1, 2 / 3 - t**2 + t**3 / 2, np.maximum(2 - t, 0) ** 3 / 6)
         bases.append((basis / np.sqrt((basis**2).sum(axis=1).mean())).astype(np.float32))
     return bases

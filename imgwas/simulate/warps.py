@@ -21,8 +21,10 @@ from imgwas.errors import DegenerateError, explain
 from imgwas.shapes import Float32, Float64, Int64
 from imgwas.simulate.template import BrainTemplate
 
-#: Widths of the Gaussians that blur a region and its surroundings. Unit: mm.
+#: Widths of the Gaussians that blur a region and its surroundings. Unit: mm; at least so many
+#: voxels, so that a field is smooth on any grid.
 INNER, OUTER = 3.0, 13.0
+INNER_VOXELS, OUTER_VOXELS = 0.75, 2.5
 #: Volumes are met to this relative error; Newton's steps until they are.
 TOLERANCE, STEPS = 0.001, 8
 #: A Jacobian determinant below this is no warp that a brain could have.
@@ -36,10 +38,12 @@ class Warps:
     Parameters
     ----------
     template : BrainTemplate
-    voxels : (points,) int array
+    voxels : (voxels,) int array
         Voxels in and near the brain, in C order: only these are displaced.
     points : (3, points) float32 array
-        Their indices along x, y, z.
+        Their indices along x, y, z, and again with 0.5 added: volumes are sums over both lattices,
+        which are a body-centred one, because sums over voxels alone miss the volumes of small
+        regions by up to 10 %.
     fields : (regions, 3 points) sparse array
         Displacements in voxels per unit.
     response : (regions, regions) float array
@@ -47,7 +51,7 @@ class Warps:
     """
 
     template: BrainTemplate
-    voxels: Int64[np.ndarray, " points"]
+    voxels: Int64[np.ndarray, " voxels"]
     points: Float32[np.ndarray, "3 points"]
     fields: Any
     response: Float64[np.ndarray, "regions regions"]
@@ -62,13 +66,13 @@ class Warps:
 class Warp:
     """Where one person's voxels are read in the template.
 
-    ``corners`` (8, points) are voxels of the template, ``weights`` how much of each is read;
+    ``corners`` (8, voxels) are voxels of the template, ``weights`` how much of each is read;
     ``volumes`` (regions,) are in voxels; ``smallest_jacobian`` is below 0 where the warp folds.
     """
 
-    where: Float32[np.ndarray, "3 points"]
-    corners: Int64[np.ndarray, "8 points"]
-    weights: Float32[np.ndarray, "8 points"]
+    where: Float32[np.ndarray, "3 voxels"]
+    corners: Int64[np.ndarray, "8 voxels"]
+    weights: Float32[np.ndarray, "8 voxels"]
     volumes: Float64[np.ndarray, " regions"]
     smallest_jacobian: float
 
@@ -80,28 +84,35 @@ def make_warps(template: BrainTemplate) -> Warps:
     near = ndimage.binary_dilation(template.mask, iterations=3)
     voxels = np.flatnonzero(near)
     points = np.array(np.unravel_index(voxels, template.grid), np.float32)
-    rows = [_field(template, k)[:, voxels].ravel() for k in range(len(template.regions))]
+    points = np.concatenate([points, points + np.float32(0.5)], axis=1)
+    rows = [_field(template, k, voxels) for k in range(len(template.regions))]
     fields = sparse.csr_array(np.array(rows, np.float32))
     plain = Warps(template, voxels, points, fields, np.eye(len(rows)))
     return Warps(template, voxels, points, fields, _response(plain))
 
 
-def _field(template: BrainTemplate, row: int) -> Float32[np.ndarray, "3 voxels"]:
-    """Displacement of one region's field at every voxel."""
+def _field(
+    template: BrainTemplate, row: int, voxels: Int64[np.ndarray, " voxels"]
+) -> Float32[np.ndarray, " displacements"]:
+    """Displacement of one region's field at both lattices."""
     from scipy import fft
 
     share = np.asarray(template.shares[[row]].todense()).reshape(template.grid)
-    room = int(np.ceil(3 * OUTER / template.zoom))
-    shape = [fft.next_fast_len(n + room, real=True) for n in template.grid]
+    inner = max(INNER / template.zoom, INNER_VOXELS)
+    outer = max(OUTER / template.zoom, OUTER_VOXELS)
+    shape = [fft.next_fast_len(n + int(np.ceil(3 * outer)), real=True) for n in template.grid]
     q = [2 * np.pi * np.fft.fftfreq(n) for n in shape[:2]] + [2 * np.pi * np.fft.rfftfreq(shape[2])]
     q = np.meshgrid(*q, indexing="ij", sparse=True)
     square = sum(k**2 for k in q)
-    inner, outer = INNER / template.zoom, OUTER / template.zoom
     blur = np.exp(-square * inner**2 / 2) - np.exp(-square * outer**2 / 2)
     potential = fft.rfftn(share, shape) * blur / np.maximum(square, 1e-12)
-    field = [fft.irfftn(1j * k * potential, shape)[tuple(slice(n) for n in template.grid)]
-             for k in q]  # fmt: skip
-    flat: np.ndarray = np.array(field, np.float32).reshape(3, -1)
+    inside = tuple(slice(n) for n in template.grid)
+    parts: list[np.ndarray] = []
+    for along in q:
+        here = 1j * along * potential
+        both = (here, here * np.exp(0.5j * sum(q)))  # the second lattice is half a voxel on
+        parts += [fft.irfftn(one, shape)[inside].ravel()[voxels] for one in both]
+    flat = np.array(parts, np.float32).ravel()
     flat[np.abs(flat) < 1e-4 * np.abs(flat).max()] = 0
     return flat
 
@@ -129,10 +140,10 @@ def _move(
 def _measure(
     warps: Warps, where: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, Float64[np.ndarray, " regions"]]:
-    """Corners and weights of linear interpolation, and the volumes that the image then shows."""
+    """Corners and weights of linear interpolation, and the volumes after the warp."""
     corners, weights = _corners(where, warps.template.grid)
     n = int(np.prod(warps.template.grid))
-    density = np.bincount(corners.ravel(), weights.ravel(), minlength=n)
+    density = np.bincount(corners.ravel(), weights.ravel(), minlength=n) / 2
     return corners, weights, np.asarray(warps.template.shares @ density)
 
 
@@ -170,6 +181,11 @@ def solve_warp(
     nuisance : (3, points) float32 array, optional
         Displacement of the points for other reasons, in voxels.
 
+    Returns
+    -------
+    Warp
+        Of the voxels; its volumes are those of both lattices.
+
     Raises
     ------
     DegenerateError
@@ -184,10 +200,11 @@ def solve_warp(
         if np.abs(error).max() < TOLERANCE:
             break
         amounts = amounts + np.linalg.solve(warps.response, np.clip(error, -0.5, 0.5))
-    smallest = smallest_jacobian(warps, where)
+    n = len(warps.voxels)
+    smallest = smallest_jacobian(warps, where[:, :n])
     if smallest < SMALLEST_JACOBIAN or np.abs(error).max() > 10 * TOLERANCE:
         raise _folds(warps, log_volumes, smallest, error)
-    return Warp(where, corners, weights, volumes, smallest)
+    return Warp(where[:, :n], corners[:, :n], weights[:, :n], volumes, smallest)
 
 
 def smallest_jacobian(warps: Warps, where: np.ndarray) -> float:
