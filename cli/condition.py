@@ -7,39 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from imgwas_cli import logs, options
+from imgwas_cli import logs, options, recorded
 from imgwas_cli.options import FILE, FOLDER, CommaList, Command, stack
-from imgwas_cli.running import bar, people
-from imgwas_cli.study_inputs import (
-    flat,
-    open_genotypes,
-    read_covariates,
-    read_latents,
-    table_options,
-)
+from imgwas_cli.running import bar
+from imgwas_cli.study_inputs import flat, read_inputs
 
 logger = logging.getLogger("imgwas.cli")
 
-_INPUT = [
-    "bfile",
-    "bed",
-    "bim",
-    "fam",
-    "effect_allele",
-    "allow_nonzero_padding",
-    "allow_constant_sample",
-    "latents",
-    "pheno",
-    "covar",
-    "covar_name",
-    "categorical",
-    "formula",
-    "max_levels",
-    "id_column",
-    "neg9",
-    "keep",
-    "remove",
-]
 _shared = stack(
     [
         click.option(
@@ -57,18 +31,15 @@ _shared = stack(
 
 @click.command(
     cls=Command,
-    example="imgwas condition results/ --bfile cohort --latents latents.parquet \\\n"
-    "      --covar covariates.tsv --loci loci.tsv --out signals.tsv",
+    example="imgwas condition results/ --loci loci.tsv --out signals.tsv",
     groups={
-        "Input": [*_INPUT, "loci_file"],
+        "Input": ["loci_file", *recorded.NAMES],
         "Model": ["p1", "max_r2", "flank_kb", "latent_name"],
         "Output": ["out", "quiet", "verbose"],
     },
 )
 @click.argument("results", type=FOLDER)
-@options.genotype_input
-@table_options
-@people
+@recorded.inputs
 @_shared
 @click.option(
     "--p1",
@@ -88,8 +59,8 @@ _shared = stack(
 def condition(results: Path, **given: Any) -> None:
     """Find the independent signals of every locus by exact stepwise regression.
 
-    Genotypes, latents and covariates must be those of the scan; people are compared with it. Every
-    latent that a locus hits is taken by itself.
+    Genotypes, latents and covariates are read again as the scan's command names them; options give
+    their new places. Every latent that a locus hits is taken by itself.
     """
     import imgwas
     from imgwas.genetics.loci_table import definition_lines, write_table
@@ -109,18 +80,15 @@ def condition(results: Path, **given: Any) -> None:
 
 @click.command(
     cls=Command,
-    example="imgwas finemap results/ --bfile cohort --latents latents.parquet \\\n"
-    "      --covar covariates.tsv --loci loci.tsv --out credible.tsv",
+    example="imgwas finemap results/ --loci loci.tsv --out credible.tsv",
     groups={
-        "Input": [*_INPUT, "loci_file"],
+        "Input": ["loci_file", *recorded.NAMES],
         "Model": ["effects", "coverage", "purity", "flank_kb", "latent_name"],
         "Output": ["out", "quiet", "verbose"],
     },
 )
 @click.argument("results", type=FOLDER)
-@options.genotype_input
-@table_options
-@people
+@recorded.inputs
 @_shared
 @click.option(
     "--effects",
@@ -148,7 +116,7 @@ def finemap(results: Path, **given: Any) -> None:
     """Find credible sets of every locus by the sum of single effects (SuSiE).
 
     Writes OUT with one row a credible set, and beside it .variants.tsv with posterior
-    probabilities.
+    probabilities. Inputs are read again as the scan's command names them.
     """
     import imgwas
     from imgwas.genetics.loci_table import definition_lines, write_table
@@ -178,17 +146,10 @@ def _about(method: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
 def _read(results: Path, given: dict[str, Any]) -> dict[str, Any]:
     import imgwas
-    from imgwas.genetics.matching import listed_columns
 
-    genotypes = open_genotypes(given)
-    assert genotypes is not None
     return {
-        "sumstats": imgwas.open_sumstats(results),
-        "genotypes": genotypes,
-        "latents": read_latents(given),
-        "covariates": read_covariates(given),
+        **read_inputs(results, given),
         "loci": imgwas.read_loci(given["loci_file"]),
         "flank_kb": given["flank_kb"],
         "only": flat(given["latent_name"]) or None,
-        "columns": listed_columns(genotypes.samples, given["keep"], given["remove"]),
     }

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from imgwas_cli import logs, options
+from imgwas_cli import logs, options, recorded
 from imgwas_cli.options import FILE, FOLDER, CommaList, Command
-from imgwas_cli.running import bar, people
-from imgwas_cli.study_inputs import flat, open_genotypes
+from imgwas_cli.running import bar
+from imgwas_cli.study_inputs import flat, panel_inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,28 +20,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("imgwas.cli")
 
 EXAMPLE = """
-imgwas loci results/ --bfile cohort --out loci.tsv
+imgwas loci results/ --out loci.tsv
 imgwas loci results/ --bfile cohort --preset plink --p1 1e-6 --out clumps.tsv
-imgwas loci results/ --bfile cohort --genes Homo_sapiens.GRCh38.gtf.gz \\
+imgwas loci results/ --genes Homo_sapiens.GRCh38.gtf.gz \\
     --catalogue gwas_catalog_associations.tsv --out loci.tsv
 """
 
 GROUPS = {
-    "Genotypes": [
-        "bfile",
-        "bed",
-        "bim",
-        "fam",
-        "effect_allele",
-        "allow_nonzero_padding",
-        "allow_constant_sample",
-        "keep",
-        "remove",
-        "max_people",
-        "nonfounders",
-        "ld",
-        "seed",
-    ],
+    "LD": ["max_people", "nonfounders", "ld", "seed", *recorded.NAMES],
     "Definition": ["preset", "p1", "study_wide", "p2", "r2", "lead_r2", "kb", "merge_kb", "mhc"],
     "What is searched": ["by", "latent_name", "table", "column", "genome_build"],
     "Names": ["genes", "biotype", "catalogue", "catalogue_build", "catalogue_kb"],
@@ -51,8 +37,7 @@ GROUPS = {
 
 @click.command(cls=Command, example=EXAMPLE, groups=GROUPS)
 @click.argument("results", type=FOLDER)
-@options.genotype_input
-@people
+@recorded.inputs
 @click.option(
     "--max-people",
     type=click.IntRange(2),
@@ -124,18 +109,18 @@ def loci(results: Path, **given: Any) -> None:
 
     Writes OUT with one row a locus, and beside it .variants.tsv (independent significant variants),
     .latents.tsv (every latent of every locus) and .json (the definition, which also stands above
-    each table). An empty table is an answer: nothing reached the threshold.
+    each table). An empty table is an answer: nothing reached the threshold. LD is measured among
+    the people of the scan, whose inputs are read again as its command names them; with --bfile
+    among everyone in it, or whom --keep and --remove leave.
     """
     import imgwas
     from imgwas.genetics.ld import LdSettings
-    from imgwas.genetics.matching import listed_columns
 
     logs.to_terminal(verbose=given["verbose"], quiet=given["quiet"])
-    sumstats = imgwas.open_sumstats(results)
-    genotypes = open_genotypes(given, needed=given["preset"] != "distance")
-    columns = None
-    if genotypes is not None:
-        columns = listed_columns(genotypes.samples, given["keep"], given["remove"])
+    if given["preset"] == "distance":
+        sumstats, genotypes, columns = imgwas.open_sumstats(results), None, None
+    else:
+        sumstats, genotypes, columns = panel_inputs(results, given)
     latents = flat(given["latent_name"]) or None
     with bar(0, "blocks", "block", quiet=given["quiet"]) as progress:
         found = imgwas.find_loci(

@@ -1,4 +1,4 @@
-"""Options and readers of what a scan was made of, for commands that go back to the genotypes."""
+"""What a scan was made of, for commands that go back to its genotypes, latents and covariates."""
 
 from __future__ import annotations
 
@@ -6,38 +6,13 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-from imgwas_cli.options import FILE, CommaList, stack
-
 if TYPE_CHECKING:
-    from imgwas.types import Covariates, Latents, PackedGenotypes
+    import numpy as np
+
+    from imgwas.sumstats import SumStats
+    from imgwas.types import PackedGenotypes
 
 logger = logging.getLogger("imgwas.cli")
-
-table_options = stack(
-    [
-        click.option("--latents", type=FILE, help="The table of latents that was scanned."),
-        click.option("--pheno", type=FILE, help="The same as PLINK or REGENIE text."),
-        click.option("--covar", type=FILE, help="The table of covariates of the scan."),
-        click.option("--covar-name", type=CommaList(), multiple=True, help="Only these columns."),
-        click.option(
-            "--categorical",
-            type=CommaList(),
-            multiple=True,
-            help="Columns whose numbers are labels, as in the scan.",
-        ),
-        click.option("--formula", help="Terms made of columns, as in the scan."),
-        click.option(
-            "--max-levels", type=click.IntRange(2), default=50, show_default=True,
-            help="Refuse a categorical covariate with more levels.",
-        ),
-        click.option("--id-column", help="Column that holds the sample ids, e.g. eid."),
-        click.option(
-            "--neg9", type=click.Choice(["plink", "missing", "value"]), default="plink",
-            show_default=True, help="How -9 in text tables is read.",
-        ),
-    ]
-)  # fmt: skip
 
 
 def flat(lists: tuple[tuple[str, ...], ...]) -> list[str]:
@@ -45,49 +20,54 @@ def flat(lists: tuple[tuple[str, ...], ...]) -> list[str]:
     return [name for names in lists for name in names]
 
 
-def open_genotypes(given: dict[str, Any], *, needed: bool = True) -> PackedGenotypes | None:
-    """Open the genotypes of --bfile or --bed; None where there is none and none is needed."""
-    from imgwas import genotypes
-    from imgwas.errors import UsageError
+def read_inputs(results: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """Results, genotypes, latents, covariates and the columns of the genotypes that were chosen.
+
+    Parameters
+    ----------
+    results : Path
+        Folder of the scan.
+    given : dict
+        Options of :data:`imgwas_cli.recorded.inputs`; what is not given is taken from the command
+        that the scan recorded.
+    """
+    from imgwas_cli import associate as scan
+    from imgwas_cli import recorded
+
+    from imgwas.association.seen import without_training_people
+    from imgwas.sumstats import open_sumstats
+
+    sumstats = open_sumstats(results)
+    options = recorded._options(sumstats, given)
+    genotypes = scan._open_genotypes(options)
+    latents = without_training_people(scan._read_latents(options), options["training_people"])
+    return {
+        "sumstats": sumstats,
+        "genotypes": genotypes,
+        "latents": latents,
+        "covariates": scan._read_covariates(options),
+        "columns": scan._select(genotypes, options).sample_columns,
+    }
+
+
+def panel_inputs(
+    results: Path, given: dict[str, Any]
+) -> tuple[SumStats, PackedGenotypes, np.ndarray | None]:
+    """Results, genotypes, and whom to measure LD among.
+
+    With --bfile or --bed: everyone in them, or whom --keep and --remove leave. Without: exactly the
+    people of the scan, by reading again what its recorded command names.
+    """
+    from imgwas_cli import recorded
+
+    from imgwas.genetics.matching import listed_columns
+    from imgwas.genotypes import open_genotypes
+    from imgwas.sumstats import open_sumstats
 
     source = given["bfile"] or given["bed"]
-    if (given["bfile"] is not None and given["bed"] is not None) or (needed and source is None):
-        raise UsageError("Name the genotypes by --bfile PREFIX or by --bed FILE, one of the two.")
-    if source is None:
-        return None
-    allele = given["effect_allele"]
-    names = ("bim", "fam", "allow_nonzero_padding", "allow_constant_sample")
-    return genotypes.open_genotypes(
-        source,
-        effect_allele=allele if allele in ("a1", "a2") else Path(allele),
-        **{name: given[name] for name in names},
-    )
-
-
-def read_latents(given: dict[str, Any]) -> Latents:
-    """Read --latents or --pheno."""
-    from imgwas import tables
-    from imgwas.errors import UsageError
-
-    if (given["latents"] is None) == (given["pheno"] is None):
-        raise UsageError("Name the latents by --latents FILE or by --pheno FILE, one of the two.")
-    if given["latents"] is not None:
-        return tables.read_latents(given["latents"], id_column=given["id_column"])
-    return tables.read_phenotypes(given["pheno"], id_column=given["id_column"], neg9=given["neg9"])
-
-
-def read_covariates(given: dict[str, Any]) -> Covariates | None:
-    """Read --covar, if there is one."""
-    from imgwas import tables
-
-    if given["covar"] is None:
-        return None
-    return tables.read_covariates(
-        given["covar"],
-        id_column=given["id_column"],
-        names=flat(given["covar_name"]) or None,
-        categorical=flat(given["categorical"]),
-        formula=given["formula"],
-        max_levels=given["max_levels"],
-        neg9=given["neg9"],
-    )
+    if source is None or given["latents"] or given["pheno"]:
+        sumstats, genotypes, design = recorded.open_scan(results, given)
+        return sumstats, genotypes, design.sample_columns
+    genotypes = open_genotypes(source)
+    columns = listed_columns(genotypes.samples, given["keep"], given["remove"])
+    return open_sumstats(results), genotypes, columns

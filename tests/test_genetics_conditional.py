@@ -218,6 +218,15 @@ def test_inputs_of_another_scan(case, caplog):
     assert "500 people are analysed, who are not exactly the 880 of the scan" in caplog.text
 
 
+def test_covariates_of_another_scan_are_noticed(case):
+    """The people are the same, the strongest P of the scan does not come out."""
+    others = Covariates(
+        np.roll(case.covariates.values, 7, axis=0), case.covariates.sample_ids, ("a", "b", "c")
+    )
+    with pytest.raises(InconsistentError, match=r"in the same regression now.*covariates"):
+        imgwas.condition_loci(case.sumstats, case.genotypes, case.latents, others, case.loci)
+
+
 def test_scans_that_cannot_be_repeated_are_refused(case):
     settings = case.sumstats.metadata["settings"]
     settings["missing_genotype"] = "drop"
@@ -276,20 +285,23 @@ def test_noise_has_no_credible_set(case):
     assert fit.pip.max() < 0.5
 
 
-def test_command_line(tmp_path):
+def test_command_line(tmp_path, monkeypatch):
     cohort = imgwas.simulate_cohort(
         tmp_path, n_samples=300, n_variants=200, n_latents=2, n_causal=2, seed=2,
         variance_explained=0.3, chromosomes=("2", "9"), ld_length_kb=3000,
     )  # fmt: skip
     inputs = ["--bfile", "cohort", "--latents", "latents.parquet", "--covar", "covariates.tsv",
               "--categorical", "sex,centre"]  # fmt: skip
+    people = imgwas.open_genotypes(cohort.bfile).samples.sample_ids
+    (tmp_path / "withdrawn.txt").write_text("\n".join(people[::7]) + "\n")
     steps = [
-        ["associate", *inputs, "--rank-normal", "--out", "results"],
-        ["loci", "results", "--bfile", "cohort", "--out", "loci.tsv"],
-        ["condition", "results", *inputs, "--loci", "loci.tsv", "--out", "signals.tsv"],
+        ["associate", *inputs, "--rank-normal", "--remove", "withdrawn.txt", "--out", "results"],
+        ["loci", "results", "--out", "loci.tsv"],
+        ["condition", "results", "--loci", "loci.tsv", "--out", "signals.tsv"],
         ["finemap", "results", *inputs, "--loci", "loci.tsv", "--out", "sets.tsv"],
     ]
     for words in steps:
+        monkeypatch.setattr("sys.argv", ["imgwas", *words])  # what a scan records
         done = command(*words, folder=tmp_path)
         assert done.code == 0, done.text
         assert "not exactly" not in done.text
@@ -302,10 +314,11 @@ def test_command_line(tmp_path):
     sets = pd.read_csv(tmp_path / "sets.tsv", sep="\t", comment="#")
     assert set(cohort.truth["variant_id"]) <= set(sets["variant_id"])
     assert "# p1=5e-08\n" in (tmp_path / "signals.tsv").read_text()
-    done = command("condition", "results", "--bfile", "cohort", "--loci", "loci.tsv", "--out",
-                   "x.tsv", folder=tmp_path)  # fmt: skip
-    assert done.code == 8
-    assert "--latents FILE" in done.text
+    ld = imgwas.read_loci(tmp_path / "loci.tsv").definition["ld"]
+    assert ld["people_are_those_of_the_scan"] is True
+    assert ld["people"] == len(people) - len(people[::7])
+    done = command("loci", "results", "--bfile", "cohort", "--out", "all.tsv", folder=tmp_path)
+    assert f"LD is measured among {len(people)} people, who are not exactly the" in done.text
 
 
 @pytest.mark.slow

@@ -420,7 +420,7 @@ def test_command_line(case, tmp_path):
     assert done.code == 8
     done = command("loci", case.results, "--out", "x.tsv", folder=tmp_path)
     assert done.code == 8
-    assert "--bfile PREFIX" in done.text
+    assert "does not record the command of its scan. Add --bfile" in done.text
     done = command("loci", case.results, "--preset", "distance", "--out", "d.tsv", folder=tmp_path)
     assert done.code == 0, done.text
 

@@ -17,6 +17,7 @@ from imgwas.genetics.cohort import Cohort, join, project
 from imgwas.genetics.loci_table import Loci
 from imgwas.genetics.matching import are_scanned_people, genotype_rows
 from imgwas.genetics.moments import Locus, Moments
+from imgwas.genetics.stepwise import one_by_one
 from imgwas.sumstats import SumStats
 from imgwas.types import Covariates, Genotypes, Latents
 
@@ -135,19 +136,21 @@ def studies(
     InconsistentError
         If the inputs are not those of the scan.
     """
-    cohort, rank_normal = _cohort(inputs)
+    cohort, rank_normal, is_scan = _cohort(inputs)
     names, places = _places(inputs)
     for locus in loci.table.itertuples(index=False):
         pairs = loci.pairs[loci.pairs["locus"] == locus.locus]
-        wanted = [x for x in pairs["latent"] if latents is None or x in latents]
+        if latents is not None:
+            pairs = pairs[pairs["latent"].isin(list(latents))]
         rows = _rows_in(names, places, locus, flank_kb)
-        if wanted and len(rows):
-            yield from _locus_studies(inputs, cohort, rank_normal, locus, wanted, rows)
+        if len(pairs) and len(rows):
+            yield from _locus_studies(inputs, cohort, rank_normal, is_scan, locus, pairs, rows)
         if progress is not None:
             progress(1)
 
 
-def _cohort(inputs: Inputs) -> tuple[Cohort, bool]:
+def _cohort(inputs: Inputs) -> tuple[Cohort, bool, bool]:
+    """People and traits, whether latents are rank-normalised, and whether people are the scan's."""
     settings = inputs.sumstats.metadata["settings"]
     for name in ("missing_genotype", "residualize_first"):
         if settings.get(name) not in ("mean", False, None):
@@ -170,13 +173,14 @@ def _cohort(inputs: Inputs) -> tuple[Cohort, bool]:
     samples = inputs.genotypes.samples
     cohort = join(samples, inputs.latents, inputs.covariates, columns=inputs.columns)
     ids = tuple(samples.sample_ids[i] for i in cohort.columns)
-    if not are_scanned_people(inputs.sumstats, ids):
+    is_scan = are_scanned_people(inputs.sumstats, ids)
+    if not is_scan:
         logger.warning(
             "%s people are analysed, who are not exactly the %s of the scan",
             f"{len(cohort):,}",
             f"{inputs.sumstats.samples['kept']:,}",
         )
-    return cohort, bool(settings.get("rank_normal"))
+    return cohort, bool(settings.get("rank_normal")), is_scan
 
 
 def _places(inputs: Inputs) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -205,15 +209,35 @@ def _locus_studies(
     inputs: Inputs,
     cohort: Cohort,
     rank_normal: bool,
+    is_scan: bool,
     locus: Any,
-    latents: Sequence[str],
+    pairs: pd.DataFrame,
     rows: np.ndarray,
 ) -> Iterator[Study]:
     stretch = Locus(inputs.genotypes, cohort, rows)
-    for latent in latents:
+    for pair in pairs.itertuples(index=False):
         on_x = str(locus.chromosome) == "X"
-        projection = project(cohort, latent, rank_normal=rank_normal, on_x=on_x)
-        yield Study(int(locus.locus), latent, stretch.moments(projection))
+        projection = project(cohort, str(pair.latent), rank_normal=rank_normal, on_x=on_x)
+        moments = stretch.moments(projection)
+        if is_scan:
+            _check_value(inputs, moments, pair)
+        yield Study(int(locus.locus), str(pair.latent), moments)
+
+
+def _check_value(inputs: Inputs, moments: Moments, pair: Any) -> None:
+    """Refuse covariates or transforms that are not the scan's: its strongest P must come out."""
+    position = to_numpy(inputs.genotypes.variants["base_pair_location"])[moments.rows]
+    values = one_by_one(moments).neg_log10_p[position == pair.base_pair_location]
+    wanted = float(pair.neg_log_10_p_value)
+    if len(values) and not (np.abs(values - wanted) <= 0.01 + 0.001 * wanted).any():
+        raise InconsistentError(
+            explain(
+                f"{pair.variant_id} has -log10 P {wanted:.4g} for {pair.latent} in the scan and "
+                f"{values[0]:.4g} in the same regression now",
+                expected="The covariates and latents of the scan",
+                do="Give the files and options of imgwas associate, and loci of the same scan",
+            )
+        )
 
 
 def name_variants(genotypes: Genotypes, rows: Sequence[int]) -> pd.DataFrame:
