@@ -139,7 +139,12 @@ def _plain_ticks(ax: Axes) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     low, high = ax.get_xlim()
-    for steps in ((1,), (1, 2, 5), (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 4, 5, 7)):
+    for steps in (
+        (1,),
+        (1, 2, 5),
+        (1, 1.5, 2, 3, 5, 7),
+        (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 4, 5, 7),
+    ):
         ticks = sorted({step * 10.0**power for power in range(-4, 5) for step in steps})
         shown = [tick for tick in ticks if low <= tick <= high]
         if len(shown) >= 3:

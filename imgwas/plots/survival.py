@@ -94,7 +94,10 @@ def _what(curves: Mapping[str, pd.DataFrame]) -> str:
 
 def _write_risk(ax: Axes, curves: Mapping[str, pd.DataFrame], last: float) -> None:
     """People at risk at the ticks, one line a group, below the label of the time axis."""
-    ticks = [tick for tick in ax.get_xticks() if 0 <= tick <= last]
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = [t for t in MaxNLocator(6, integer=last >= 4).tick_values(0, last) if 0 <= t <= last]
+    ax.set_xticks(ticks)
     transform = ax.get_xaxis_transform()
     ax.annotate("At risk", (0, 0), (-16, -30), xycoords=transform, textcoords="offset points",
                 ha="right", va="top", fontsize=6, color="#555555")  # fmt: skip
