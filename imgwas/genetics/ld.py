@@ -110,7 +110,8 @@ class LdPanel:
         if not len(others):
             return np.empty(0)
         one = self._calls(np.array([row]))[0]
-        chromosome = self._chromosomes[row]
+        names, numbers = self._chromosomes
+        chromosome = names[numbers[row]]
         if chromosome == "X" and self.settings.kind == "haplotype":
             male = self._male
             diploid = self._tables(one, others, ~male)
@@ -125,8 +126,8 @@ class LdPanel:
         return np.stack([self.r2(int(row), rows) for row in rows])
 
     @cached_property
-    def _chromosomes(self) -> list[str]:
-        return list(self.genotypes.variants.column("chromosome").to_pylist())
+    def _chromosomes(self) -> tuple[list[str], np.ndarray]:
+        return chromosome_numbers(self.genotypes)
 
     @cached_property
     def _male(self) -> np.ndarray:

@@ -19,6 +19,7 @@ from imgwas.genetics.matching import are_scanned_people, genotype_rows
 from imgwas.genetics.moments import Locus, Moments
 from imgwas.genetics.stepwise import one_by_one
 from imgwas.sumstats import SumStats
+from imgwas.sumstats.effects import dictionary_of
 from imgwas.types import Covariates, Genotypes, Latents
 
 if TYPE_CHECKING:
@@ -137,12 +138,12 @@ def studies(
         If the inputs are not those of the scan.
     """
     cohort, rank_normal, is_scan = _cohort(inputs)
-    names, places = _places(inputs)
+    places = _places(inputs)
     for locus in loci.table.itertuples(index=False):
         pairs = loci.pairs[loci.pairs["locus"] == locus.locus]
         if latents is not None:
             pairs = pairs[pairs["latent"].isin(list(latents))]
-        rows = _rows_in(names, places, locus, flank_kb)
+        rows = _rows_in(places, locus, flank_kb)
         if len(pairs) and len(rows):
             yield from _locus_studies(inputs, cohort, rank_normal, is_scan, locus, pairs, rows)
         if progress is not None:
@@ -183,26 +184,37 @@ def _cohort(inputs: Inputs) -> tuple[Cohort, bool, bool]:
     return cohort, bool(settings.get("rank_normal")), is_scan
 
 
-def _places(inputs: Inputs) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+@dataclass(frozen=True)
+class _Places:
     """Chromosome, position and genotype row of every variant of the scan."""
+
+    names: list[str]
+    chromosome: np.ndarray
+    position: np.ndarray
+    row: np.ndarray
+
+
+def _places(inputs: Inputs) -> _Places:
     blocks = inputs.sumstats.iter_blocks(["chromosome", "base_pair_location", "row"])
     table = pa.concat_tables(list(blocks))
     row = to_numpy(table["row"]).astype(np.int64)
-    names = np.array(table["chromosome"].to_pylist(), object)
-    return names, {
-        "position": to_numpy(table["base_pair_location"]),
-        "row": genotype_rows(inputs.sumstats, inputs.genotypes, row),
-    }
+    names, chromosome = dictionary_of(table["chromosome"])
+    return _Places(
+        names,
+        chromosome,
+        to_numpy(table["base_pair_location"]),
+        genotype_rows(inputs.sumstats, inputs.genotypes, row),
+    )
 
 
-def _rows_in(
-    names: np.ndarray, places: dict[str, np.ndarray], locus: Any, flank_kb: float
-) -> np.ndarray:
-    flank = int(flank_kb * 1000)
-    here = names == str(locus.chromosome)
-    here &= (places["position"] >= locus.start - flank) & (places["row"] >= 0)
-    here &= places["position"] <= locus.end + flank
-    return np.sort(places["row"][here])
+def _rows_in(places: _Places, locus: Any, flank_kb: float) -> np.ndarray:
+    name, flank = str(locus.chromosome), int(flank_kb * 1000)
+    if name not in places.names:
+        return np.empty(0, np.int64)
+    here = places.chromosome == places.names.index(name)
+    here &= (places.position >= locus.start - flank) & (places.row >= 0)
+    here &= places.position <= locus.end + flank
+    return np.sort(places.row[here])
 
 
 def _locus_studies(
