@@ -15,7 +15,7 @@ import imgwas
 folder = Path(tempfile.mkdtemp())
 cohort = imgwas.simulate_cohort(
     folder, n_samples=1000, n_variants=3000, n_latents=4, n_causal=8, variance_explained=0.06,
-    chromosomes=("21", "22"), ld_length_kb=250, seed=7,
+    chromosomes=("21", "22"), ld_length_kb=600, seed=7,
 )  # fmt: skip
 genotypes = imgwas.open_genotypes(cohort.bfile)
 latents = imgwas.read_latents(cohort.latents)
