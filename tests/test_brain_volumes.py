@@ -128,6 +128,12 @@ def kernel(n: int, length: float, reach: int) -> np.ndarray:
     return matrix
 
 
+def box(n: int, width: int) -> np.ndarray:
+    """Mean of the voxels at most half a width away, with zeros outside."""
+    at = np.arange(n)
+    return (np.abs(at[:, None] - at) <= width // 2) / width
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_weights_are_the_best_linear_guess(monkeypatch, masked):
     """w = (g K g' + shade + noise)^-1 g K f with every matrix written out."""
@@ -147,18 +153,18 @@ def test_weights_are_the_best_linear_guess(monkeypatch, masked):
         least_visible=0,
     )  # fmt: skip
     smooth = length / np.array(zooms)
-    slow = volumes.SHADE_LENGTH * np.mean(zooms) / np.array(zooms)
+    wide = np.rint(volumes.SHADE_WIDTH * np.mean(zooms) / np.array(zooms) / 2) * 2 + 1
     moving = np.kron(np.kron(*[kernel(n, s, 3) for n, s in zip(grid[:2], smooth[:2], strict=True)]),
                      kernel(grid[2], smooth[2], 3))  # fmt: skip
-    shading = np.kron(np.kron(*[kernel(n, s, 3) for n, s in zip(grid[:2], slow[:2], strict=True)]),
-                      kernel(grid[2], slow[2], 3))  # fmt: skip
+    boxes = [box(n, int(w)) @ box(n, int(w)) for n, w in zip(grid, wide, strict=True)]
+    shading = np.kron(np.kron(boxes[0], boxes[1]), boxes[2])
     g = [-(d * seen).ravel() for d in np.gradient(picture.astype(float), *zooms)]
     soft = ndimage.gaussian_filter((labels == 1).astype(float), volumes.BORDER)
     f = [-d.ravel() * np.prod(zooms) for d in np.gradient(soft, *zooms)]
     border = sum(np.abs(v) for v in f)
     power = (sum(v**2 for v in g) * border).sum() / border.sum()
     peak = 1 / ((2 * np.pi) ** 1.5 * np.prod(smooth))
-    unit = (2 * np.pi) ** 1.5 * np.prod(slow)
+    unit = np.prod(wide)
     total = sum(np.diag(v) @ moving @ np.diag(v) for v in g)
     total += (
         shade

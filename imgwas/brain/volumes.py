@@ -30,13 +30,13 @@ logger = logging.getLogger(__name__)
 BORDER = 0.6
 #: Smoothing, in voxels, of the growth that calibrates a region's weights.
 GROWTH = 1.0
-#: Brightness varies over this many voxels.
-SHADE_LENGTH = 6.0
+#: Brightness is alike within about this many voxels: a box of this width, taken twice.
+SHADE_WIDTH = 14.0
 #: Weights reach this many lengths beyond a region.
 REACH = 3
 #: Below this share of weight voxels are left out of the matrix.
 NEGLIGIBLE = 1e-5
-ITERATIONS, TOLERANCE = 60, 1e-3
+ITERATIONS, TOLERANCE = 60, 5e-3
 #: Steps of sharpening a blurred picture.
 SHARPEN = 10
 
@@ -95,7 +95,7 @@ class _Settings:
 
     zooms: tuple[float, ...]
     smooth: tuple[float, ...]
-    shade: tuple[float, ...]
+    shade: tuple[int, ...]
     noise: float
     shade_share: float
     blur: tuple[float, ...]
@@ -226,7 +226,7 @@ def _settings(
     return _Settings(
         tuple(zooms.tolist()),
         tuple(smooth.tolist()),
-        tuple((SHADE_LENGTH * voxel / zooms).tolist()),
+        tuple((np.rint(SHADE_WIDTH * voxel / zooms / 2).astype(int) * 2 + 1).tolist()),
         noise,
         shade,
         tuple((blur / zooms).tolist()),
@@ -280,7 +280,9 @@ def _weights(
         return np.asarray(smoothed(values, settings.smooth, mode="constant", truncate=REACH))
 
     def shade(values: np.ndarray) -> np.ndarray:
-        return np.asarray(smoothed(values, settings.shade, mode="constant", truncate=REACH))
+        box: Any = ndimage.uniform_filter
+        once = box(values, settings.shade, mode="constant")
+        return np.asarray(box(once, settings.shade, mode="constant"))
 
     def soften(values: np.ndarray) -> np.ndarray:
         if not any(settings.blur):
@@ -296,7 +298,7 @@ def _weights(
         return np.zeros(region.shape), 0.0, 0.0
     peak = 1 / ((2 * np.pi) ** 1.5 * np.prod(settings.smooth))
     floor = settings.noise**2 * power * peak
-    shading = settings.shade_share * power * peak * (2 * np.pi) ** 1.5 * np.prod(settings.shade)
+    shading = settings.shade_share * power * peak * float(np.prod(settings.shade))
 
     def covariance(values: np.ndarray) -> np.ndarray:
         before = soften(values)
