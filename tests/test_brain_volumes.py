@@ -88,7 +88,7 @@ def test_brightness_is_not_taken_for_growth(brains, readout):
     naive = volume_readout(brains.values[0], atlas, shade=0)
     soft = ndimage.gaussian_filter((brains.labels == 2).astype(np.float32), 0.7)
     brighter = (0.05 * soft).reshape(1, -1)
-    assert abs(readout.relative(brighter)[0, 1]) < 0.4 * abs(naive.relative(brighter)[0, 1])
+    assert abs(readout.relative(brighter)[0, 1]) < 0.5 * abs(naive.relative(brighter)[0, 1])
 
 
 def test_a_known_blur_is_allowed_for(brains):
