@@ -9,7 +9,7 @@ import click
 from imgwas_cli import logs, options
 from imgwas_cli.options import FILE, FOLDER, Command
 from imgwas_cli.running import bar
-from imgwas_cli.study_inputs import open_genotypes, read_covariates, read_latents, table_options
+from imgwas_cli.table_inputs import open_genotypes, read_covariates, read_latents, table_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,7 +162,7 @@ def interaction(out: Path, **given: Any) -> None:
     logs.to_terminal(verbose=given["verbose"], quiet=given["quiet"])
     genotypes = open_genotypes(given)
     covariates = read_covariates(given)
-    if covariates is None or genotypes is None:
+    if covariates is None:
         raise UsageError("--environment is a column of --covar FILE: name that file.")
     rows = None if given["variants"] is None else rows_of(genotypes, read_leads(given["variants"]))
     total = genotypes.n_variants if rows is None else len(rows)

@@ -11,7 +11,7 @@ from imgwas_cli.latents import covariate_input, id_input, overlap, read_covariat
 from imgwas_cli.options import FILE, FOLDER, CommaList, Command, stack
 from imgwas_cli.replicate import read_leads, read_people
 from imgwas_cli.running import bar, people
-from imgwas_cli.study_inputs import open_genotypes, read_covariates, read_latents, table_options
+from imgwas_cli.table_inputs import open_genotypes, read_covariates, read_latents, table_options
 
 build = click.option("--genome-build", help="Of the positions, e.g. GRCh37.")
 scores_file = click.argument("scores", type=FILE)
@@ -82,6 +82,9 @@ def _write(found: Any, out: Path) -> None:
               help="Of every latent; by default each one's own, by REML.")  # fmt: skip
 @click.option("--min-maf", type=click.FloatRange(0, 0.5), default=0.01, show_default=True,
               help="Leave out rarer variants.")  # fmt: skip
+@click.option("--training-people", type=click.Choice(["refuse", "exclude", "allow"]),
+              default="refuse", show_default=True,
+              help="People who trained the encoder of the latents.")  # fmt: skip
 @build
 @options.threads
 @weights_out
@@ -92,13 +95,14 @@ def ridge(out: Path, **given: Any) -> None:
 
     import imgwas
     from imgwas.association import build_design, select
+    from imgwas.association.seen import without_training_people
 
     logs.to_terminal(verbose=given["verbose"], quiet=given["quiet"])
     genotypes = open_genotypes(given)
-    assert genotypes is not None
+    latents = without_training_people(read_latents(given), given["training_people"])
     chosen = select(genotypes, keep=given["keep"], remove=given["remove"])
     design = build_design(
-        genotypes.samples, read_latents(given), read_covariates(given),
+        genotypes.samples, latents, read_covariates(given),
         keep=None if chosen.sample_columns is None else chosen.sample_columns.tolist(),
     )  # fmt: skip
     with bar(2 * genotypes.n_variants, "ridge", "variant", quiet=given["quiet"]) as progress:
@@ -128,7 +132,6 @@ def apply(scores: Path, out: Path, **given: Any) -> None:
 
     logs.to_terminal(verbose=given["verbose"], quiet=given["quiet"])
     genotypes = open_genotypes(given)
-    assert genotypes is not None
     weights = imgwas.read_scores(scores)
     columns = listed_columns(genotypes.samples, given["keep"], given["remove"])
     ids = None
