@@ -3,7 +3,8 @@
 from imgwas.simulate.cohort import Cohort, simulate_cohort
 from imgwas.simulate.effects import PlantedEffect, read_effects
 from imgwas.simulate.genotypes import GenotypeModel, HaplotypeSource
-from imgwas.simulate.heart import draw_heart, simulate_hearts
+from imgwas.simulate.heart import draw_heart
+from imgwas.simulate.heart_images import simulate_hearts
 from imgwas.simulate.images import (
     ImageArrays,
     ImageCohort,
