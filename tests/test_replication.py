@@ -52,10 +52,15 @@ def leads_of(cohort) -> pd.DataFrame:
     return cohort.truth[["chromosome", "base_pair_location", "variant_id", "latent"]]
 
 
-def test_leads_are_looked_up_on_the_alleles_of_discovery(study):
+@pytest.fixture(scope="module")
+def found(study):
     cohort, (first, second), (ours, theirs), _ = study
-    found = replicate(first, second, leads_of(cohort), discovery_people=ours,
-                      replication_people=theirs, selected_at=0.05)  # fmt: skip
+    return replicate(first, second, leads_of(cohort), discovery_people=ours,
+                     replication_people=theirs, selected_at=0.05)  # fmt: skip
+
+
+def test_leads_are_looked_up_on_the_alleles_of_discovery(study, found):
+    cohort, (first, second), _, _ = study
     table = found.table
     plain = table["effect_allele"] + table["other_allele"]
     assert not plain.isin(["AT", "TA", "CG", "GC"]).any()
@@ -82,10 +87,8 @@ def test_leads_are_looked_up_on_the_alleles_of_discovery(study):
     assert found.summary["alleles"]["swapped"] == len(table)
 
 
-def test_meta_analysis_is_inverse_variance_weighted(study):
-    cohort, (first, second), (ours, theirs), _ = study
-    table = replicate(first, second, leads_of(cohort), discovery_people=ours,
-                      replication_people=theirs).table  # fmt: skip
+def test_meta_analysis_is_inverse_variance_weighted(found):
+    table = found.table
     b = table[["beta_discovery", "beta_replication"]].to_numpy()
     w = table[["standard_error_discovery", "standard_error_replication"]].to_numpy() ** -2.0
     mean = (b * w).sum(axis=1) / w.sum(axis=1)
@@ -200,10 +203,7 @@ def test_directional_score_of_one_latent_is_its_statistic_with_the_sign_of_disco
     np.testing.assert_allclose(score, [2, -2])
 
 
-def test_directional_score_uses_both_scans(study):
-    cohort, (first, second), (ours, theirs), _ = study
-    found = replicate(first, second, leads_of(cohort), discovery_people=ours,
-                      replication_people=theirs)  # fmt: skip
+def test_directional_score_uses_both_scans(found):
     assert (found.directional["z_directional"] > 0).mean() >= 0.8
     assert found.directional["neg_log_10_p_directional"].median() > 1.3
 

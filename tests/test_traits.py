@@ -356,7 +356,7 @@ def family_wise_errors(n_runs: int, seed: int, n_permutations: int = 99) -> floa
 
 
 def test_max_t_holds_the_family_wise_error():
-    assert family_wise_errors(40, 1000) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 40)
+    assert family_wise_errors(30, 1000) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 30)
 
 
 @pytest.mark.slow
