@@ -182,7 +182,6 @@ class OmnibusTest:
         return self._parts[groups]
 
     def _columns(self, t: np.ndarray, dof: np.ndarray, tests: Sequence[str]) -> Columns:
-        t = t.astype(np.float64)
         known: Columns = {}
         made = {
             "joint": lambda: self._joint(t, dof),
@@ -226,14 +225,14 @@ class OmnibusTest:
 
     def _f(self, t: np.ndarray, dof: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rank = self.directions.rank
-        r = t / np.sqrt(t * t + dof[:, None])
-        squares = np.square(r @ self._weights)
+        r = t / np.sqrt(t * t + dof[:, None].astype(t.dtype))
+        squares = np.square(r.astype(np.float64, copy=False) @ self._weights)
         r2 = squares.sum(axis=1)
         share = squares[:, -self.n_last :].sum(axis=1) / np.maximum(r2, 1e-300)
         return neg_log10_p_r2(r2, rank, dof + 1.0 - rank), share
 
     def _chi2(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        squares = np.square(t @ self._shrunk)
+        squares = np.square(t.astype(np.float64, copy=False) @ self._shrunk)
         total = squares.sum(axis=1)
         share = squares[:, -self.n_last :].sum(axis=1) / np.maximum(total, 1e-300)
         if self.shrink:
@@ -242,10 +241,12 @@ class OmnibusTest:
 
     def _largest(self, t: np.ndarray, dof: np.ndarray) -> np.ndarray:
         """Largest -log10 P over the latents: one P value a group, of its largest t."""
-        found = [
-            neg_log10_p_value(np.abs(t[:, self._members[g]]).max(axis=1), dof[:, g])
-            for g in self.groups
-        ]
+        found = []
+        for g in self.groups:
+            own = t if self.same_people else t[:, self._members[g]]
+            found.append(
+                neg_log10_p_value(np.maximum(own.max(axis=1), -own.min(axis=1)), dof[:, g])
+            )
         return np.asarray(np.max(found, axis=0))
 
 

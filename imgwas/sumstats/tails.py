@@ -116,7 +116,9 @@ def neg_log10_incomplete_beta(
     a, b, log_x, log_y = np.broadcast_arrays(a, b, log_x, log_y)
     with np.errstate(divide="ignore", invalid="ignore", under="ignore"):
         p = betainc(a, b, np.exp(log_x))
-        found = np.where(p > 0.5, -np.log1p(-betainc(b, a, np.exp(log_y))), -np.log(p)) / LN10
+        found = np.asarray(-np.log(p) / LN10)
+        near = p > 0.5  # take the complement there
+        found[near] = -np.log1p(-betainc(b[near], a[near], np.exp(log_y[near]))) / LN10
         far = (p < _SMALLEST) & (a > 0) & (b > 0) & np.isfinite(log_x)
         if far.any():
             found[far] = _beta_tail(a[far], b[far], log_x[far], log_y[far])
