@@ -21,6 +21,7 @@ from imgwas.traits import (
     fit_cox,
     fit_firth,
     fit_logistic,
+    hazard_ratios,
     kaplan_meier,
     log_loss,
     log_rank,
@@ -165,6 +166,30 @@ def test_concordance_counts_pairs():
                 total += 1
                 good += 1.0 if risk[i] > risk[j] else 0.5 if risk[i] == risk[j] else 0.0
     assert concordance(time, event, risk) == pytest.approx(good / total, rel=1e-12)
+
+
+def test_hazard_ratios_of_thirds_equal_statsmodels_whatever_the_reference():
+    x, time, event = follow(16)
+    names = np.array(["low", "middle", "high"])
+    third = names[np.digitize(x[:, 0], np.quantile(x[:, 0], [1 / 3, 2 / 3]))]
+    c = x[:, 1:] * [1, 100]
+    tables = {
+        one: hazard_ratios(time, event, third.tolist(), reference=one, covariates=c).set_index(
+            "group"
+        )
+        for one in names
+    }
+    dummies = np.column_stack([third == "high", third == "low", c]).astype(float)
+    slow = PHReg(time, dummies, status=event, ties="efron").fit()
+    row = tables["middle"].loc[["high", "low"]]
+    np.testing.assert_allclose(row["beta"], slow.params[:2], rtol=1e-7)
+    np.testing.assert_allclose(row["standard_error"], slow.bse[:2], rtol=1e-7)
+    np.testing.assert_allclose(10 ** -row["neg_log_10_p_value"], slow.pvalues[:2], rtol=1e-5)
+    assert tables["low"].loc["high", "beta"] == pytest.approx(-tables["high"].loc["low", "beta"])
+    assert tables["middle"].loc["middle", "beta"] == 0
+    assert tables["low"]["n_events"].sum() == event.sum()
+    with pytest.raises(DegenerateError, match="at least one other"):
+        hazard_ratios(time, event, ["low"] * len(time), reference="low")
 
 
 def test_nelson_aalen_adds_events_over_people_at_risk():

@@ -13,7 +13,7 @@ from imgwas.traits.cases import code_matches, define_cases, follow_up
 from imgwas.traits.cox import CoxFit, fit_cox, martingale_residuals, risk_sets
 from imgwas.traits.curves import kaplan_meier, log_rank, nelson_aalen
 from imgwas.traits.dates import Dates, Diagnoses, read_dates, read_definitions, read_diagnoses
-from imgwas.traits.hazards import concordance, proportional_hazards_test
+from imgwas.traits.hazards import concordance, hazard_ratios, proportional_hazards_test
 from imgwas.traits.held_out import check_held_out, evaluate_scores
 from imgwas.traits.linear import LinearScan, linear_scan
 from imgwas.traits.logistic import LogisticFit, firth_test, fit_firth, fit_logistic
@@ -48,6 +48,7 @@ __all__ = [
     "fit_firth",
     "fit_logistic",
     "follow_up",
+    "hazard_ratios",
     "kaplan_meier",
     "linear_scan",
     "log_loss",

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from imgwas.checks import check_option
 from imgwas.errors import DegenerateError, explain
+from imgwas.latents.basis import orthonormal_basis
 from imgwas.shapes import Bool, Float64
-from imgwas.traits.cox import CoxFit, RiskSets, schoenfeld_residuals
+from imgwas.traits.cox import CoxFit, RiskSets, fit_cox, risk_sets, schoenfeld_residuals
+from imgwas.traits.fits import Row, wald_row
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Cells of a comparison of people with people held at once.
 _CELLS = 20_000_000
@@ -86,3 +95,60 @@ def concordance(
     if not total:
         raise DegenerateError(explain("no two people can be compared", expected="Some events"))
     return good / total
+
+
+def hazard_ratios(
+    time: Float64[np.ndarray, " samples"],
+    event: Bool[np.ndarray, " samples"],
+    group: Sequence[str],
+    *,
+    reference: str,
+    covariates: Float64[np.ndarray, "samples covariates"] | None = None,
+) -> pd.DataFrame:
+    """Compare the hazards of groups, such as thirds of a score, with one of them.
+
+    Parameters
+    ----------
+    time, event : (samples,) array
+        As in :func:`imgwas.traits.kaplan_meier`.
+    group : sequence of str
+        Group of each person.
+    reference : str
+        Group that the others are compared with.
+    covariates : (samples, covariates) array, optional
+        Nothing missing.
+
+    Returns
+    -------
+    DataFrame
+        One row a group in the order they first occur: ``group``, ``n``, ``n_events``, ``beta`` (log
+        hazard ratio), ``standard_error``, ``ci_low``, ``ci_high``, ``neg_log_10_p_value``; zeros
+        and NaN for the reference. :func:`imgwas.plots.forest` draws it.
+    """
+    import pandas as pd
+
+    names = np.array([str(one) for one in group])
+    others = [name for name in dict.fromkeys(names.tolist()) if name != reference]
+    if not others or not (names == reference).any():
+        raise DegenerateError(
+            explain(f"the groups are {', '.join(sorted(set(names.tolist()))[:5])}",
+                    expected=f"{reference} and at least one other")
+        )  # fmt: skip
+    columns = np.stack([(names == name).astype(np.float64) for name in others], axis=1)
+    if covariates is not None:
+        columns = np.column_stack([columns, orthonormal_basis(covariates) * np.sqrt(len(names))])
+    fit = fit_cox(risk_sets(time, event), columns)
+    rows = []
+    for name in dict.fromkeys(names.tolist()):
+        inside = names == name
+        row = Row(int(inside.sum()), int(event[inside].sum()), 0.0)
+        if name != reference:
+            k = others.index(name)
+            note = "" if fit.is_settled else "the search did not settle"
+            row = wald_row(row.n, row.n_cases, fit.beta[k], fit.standard_error[k], "cox", note)
+        rows.append({"group": name, **asdict(row)})
+    frame = pd.DataFrame(rows).rename(
+        columns={"n_cases": "n_events", "neg_log10_p": "neg_log_10_p_value"}
+    )
+    return frame[["group", "n", "n_events", "beta", "standard_error", "ci_low", "ci_high",
+                  "neg_log_10_p_value", "note"]]  # fmt: skip
