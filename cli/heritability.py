@@ -49,7 +49,7 @@ imgwas heritability results/ --method ldsc --ld-scores eur_w_ld_chr/ --out herit
     help="Jackknife blocks.",
 )  # fmt: skip
 @click.option(
-    "--probes", type=click.IntRange(2, 1000), default=8, show_default=True,
+    "--probes", type=click.IntRange(2, 1000), show_default="8, or more below 5,000 people",
     help="Random vectors of he.",
 )  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random vectors.")

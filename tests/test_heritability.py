@@ -308,6 +308,7 @@ def test_greml_equals_fastlmm(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_calibration():
     """Bias and standard errors over twelve studies of sixteen latents (docs/heritability.md)."""
     he, greml, covariance, correlation = [], [], [], []

@@ -26,7 +26,8 @@ from imgwas.shapes import Float64, Int64
 
 #: Bytes of the sums of all blocks and probes; with more people, fewer probes are needed.
 PROBE_MEMORY = 2**31
-FEWEST_PROBES = 3
+#: The error of kappa falls with people x probes; so many leave about one per cent of it.
+ENOUGH, FEWEST_PROBES = 40_000, 8
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def probe_sums(
     rows: Int64[np.ndarray, " variants"],
     edges: Int64[np.ndarray, " edges"],
     *,
-    n_probes: int = 8,
+    n_probes: int | None = None,
     seed: int = 0,
     known: Moments | None = None,
     threads: int = 1,
@@ -82,8 +83,8 @@ def probe_sums(
         Rows of the genotype file.
     edges : (blocks + 1,) int array
         Jackknife blocks of those variants.
-    n_probes : int
-        Random vectors of +1 and -1.
+    n_probes : int, optional
+        Random vectors of +1 and -1; by default 8, or more below 5,000 people.
     seed : int
         Of the vectors.
     known : Moments, optional
@@ -103,6 +104,7 @@ def probe_sums(
     at most about 2 GB: fewer probes are used where they would need more.
     """
     n_blocks = len(edges) - 1
+    n_probes = n_probes or max(FEWEST_PROBES, -(-ENOUGH // max(people.n, 1)))
     fits = PROBE_MEMORY // (4 * max(people.n, 1) * n_blocks)
     n_probes = int(max(min(n_probes, fits), min(n_probes, FEWEST_PROBES)))
     probes = people.project(

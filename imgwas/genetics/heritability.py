@@ -133,7 +133,7 @@ def estimate_heritability(
     sumstats: SumStats | None = None,
     min_maf: float = 0.01,
     n_blocks: int = 100,
-    n_probes: int = 8,
+    n_probes: int | None = None,
     seed: int = 0,
     threads: int | None = None,
     progress: Callable[[int], object] | None = None,
@@ -158,8 +158,9 @@ def estimate_heritability(
         Variants with a minor allele this rare or rarer are left out.
     n_blocks : int, default 100
         Jackknife blocks.
-    n_probes : int, default 10
-        Random vectors; their error is part of the standard errors.
+    n_probes : int, optional
+        Random vectors; their error is part of the standard errors. By default 8, or as many as
+        make 40,000 with the number of people, which leaves an error of about one per cent.
     seed : int
         Of the random vectors.
     threads : int, optional
@@ -194,7 +195,7 @@ def estimate_heritability(
     .. [3] Wu et al. (2022), AJHG 109:273.
     """
     check_range("min_maf", min_maf, low=0, high=0.5)
-    check_range("n_probes", n_probes, low=2, high=1000)
+    check_range("n_probes", n_probes or 2, low=2, high=1000)
     reader = packed(genotypes)
     threads = threads or available_cores()
     group = largest_group(design)

@@ -30,7 +30,7 @@ T = TypeVar("T")
 #: A variant of which the covariates leave less than this share of the variance is left out.
 EXPLAINED = 1e-5
 #: Decoded values of a block: small enough to stay in the cache between two products.
-BLOCK_VALUES = 2_000_000
+BLOCK_VALUES = 600_000
 #: Below this share of a file's people, only theirs are decoded.
 FEW = 0.7
 #: People of their own on these chromosomes, so they are no part of a heritability.
