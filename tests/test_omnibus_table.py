@@ -278,6 +278,18 @@ def test_the_command_writes_the_table(single, tmp_path, ending):
     assert "6 latents, 6 directions" in done.text
 
 
+def test_text_has_one_plain_header_and_na(tmp_path):
+    made = complete()
+    made.dosage[4] = 1
+    replace(made, genotypes=genotypes_of(made.dosage)).scan(tmp_path / "res", part_size=17)
+    done = command_line("omnibus", "res", "--out", "all.tsv", folder=tmp_path)
+    assert done.code == 0, done.text
+    lines = (tmp_path / "all.tsv").read_text().splitlines()
+    assert len(lines) == 1 + M
+    assert lines[0].startswith("chromosome\tbase_pair_location\tvariant_id\t")
+    assert lines[5].split("\t")[5:] == ["NA"] * 5
+
+
 def test_the_command_writes_latents_of_variants(single, tmp_path):
     done = command_line(
         "omnibus", single.folder, "--out", "all.tsv", "--fdr", "latents.tsv", "--threshold", "0.05",

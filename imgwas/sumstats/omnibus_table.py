@@ -12,7 +12,6 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from imgwas.arrow import from_numpy, to_numpy
@@ -180,8 +179,19 @@ def _writer(path: Path, stream: IO[bytes], schema: pa.Schema, open_files: ExitSt
     if path.suffix == ".gz":
         packed = gzip.GzipFile("", "wb", 4, stream, mtime=0)  # no date: equal tables, equal bytes
         stream = cast("IO[bytes]", open_files.enter_context(packed))
-    layout = pa.csv.WriteOptions(delimiter="\t", quoting_style="none")
-    return open_files.enter_context(pa.csv.CSVWriter(stream, schema, write_options=layout))
+    return _TextTable(stream)
+
+
+class _TextTable:
+    """Tab-separated text with one header, NA where there is no number."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.header = stream, True
+
+    def write_table(self, block: pa.Table) -> None:
+        text = block.to_pandas().to_csv(sep="\t", index=False, header=self.header, na_rep="NA")
+        self.stream.write(text.encode("utf-8", "surrogateescape"))
+        self.header = False
 
 
 def _names(results: SumStats, latents: Sequence[str] | None) -> list[str]:
