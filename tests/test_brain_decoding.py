@@ -177,7 +177,7 @@ def peak_of(n):
 
 def test_perdi_memory_does_not_grow_with_people():
     peak_of(10)
-    assert peak_of(200) < 1.1 * peak_of(20)
+    assert peak_of(120) < 1.1 * peak_of(20)
 
 
 def test_refusals():

@@ -1,9 +1,10 @@
-"""How a region's volume changes along a direction, and how much of it the latents carry.
+"""How the volumes of regions change along a direction.
 
 There are two ways to read volumes off latents. People whose volumes were measured (by FreeSurfer,
-by another segmentation) teach a linear probe, and also how much of a volume the latents carry: what
-is read is too small by what they lose, and is divided by the share that survives. Or the picture
-itself is read (:func:`imgwas.brain.volumes.volume_readout`); then nobody knows the share.
+by another segmentation) show what each region's volume does to the latents; a direction is then
+explained by changes of all regions together, which is exact however much of a volume the latents
+lose. Or the picture itself is read (:func:`imgwas.brain.volumes.volume_readout`), and nobody knows
+what is lost.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from imgwas.types import Atlas, Covariates, Latents
 
 logger = logging.getLogger(__name__)
 
-#: Below this share of a region's volume in the latents its change is not read.
+#: A region of whose volume the latents tell less than this is not read.
 LEAST_SHARE = 0.5
 
 
@@ -41,14 +42,13 @@ class VolumeReader:
     weights : (latents, regions) float array
         Relative change of volume per unit of latent.
     share : (regions,) float array
-        Share of the true change that the weights read, 0 to 1; NaN where nobody knows (then
-        nothing is divided).
-    share_error : (regions,) float array
-        Its standard error.
+        Of the variance of a region's volume beside those of the other regions, what the latents
+        tell, 0 to 1; NaN where nobody knows.
     noise : (regions,) float array
-        Residual variance of a probe; 0 for the picture.
-    gram : (latents, latents) float array or None
-        Inverse of the sums of squares that a probe was fitted on.
+        Variance that the weights add to an estimate, per ``change' gram change``; 0 for the
+        picture.
+    gram : (regions, regions) float array
+        Inverse sums of products of the volumes that the weights were learned from.
     source : str
         ``measured volumes`` or ``picture``.
     reasons : mapping of int to str
@@ -57,39 +57,32 @@ class VolumeReader:
 
     weights: Float64[np.ndarray, "latents regions"]
     share: Float64[np.ndarray, " regions"]
-    share_error: Float64[np.ndarray, " regions"]
     noise: Float64[np.ndarray, " regions"]
-    gram: Float64[np.ndarray, "latents latents"] | None
+    gram: Float64[np.ndarray, "regions regions"]
     source: str
     reasons: Mapping[int, str] = field(default_factory=dict)
 
     def columns(self, direction: Direction, spread: Spread) -> dict[str, np.ndarray]:
         """Change of volume, 95 % interval, P and q of every region along a direction.
 
-        The variance adds that of the effects on the latents, that of a probe's weights, and that
-        of the share.
+        The variance adds that of the effects on the latents and that of the weights.
         """
         from scipy import special
 
         b = direction.vector
-        read = np.asarray(b @ self.weights)
-        divisor = np.where(np.isnan(self.share), 1.0, self.share)
-        value = read / divisor
+        value = np.asarray(b @ self.weights)
         columns = {"volume": value}
         if direction.variance is not None:
             chance = ((spread.factor.T @ self.weights) ** 2).sum(axis=0)
-            variance = np.maximum(direction.variance * chance - read**2 / direction.dof, 0)
-            if self.gram is not None:
-                variance = variance + self.noise * float(b @ self.gram @ b)
-            error = np.sqrt(variance) / divisor
-            whole = np.hypot(error, value * np.nan_to_num(self.share_error) / divisor)
-            beyond = float(special.stdtrit(min(direction.dof, 1e9), 0.975))
+            variance = np.maximum(direction.variance * chance - value**2 / direction.dof, 0)
+            error = np.sqrt(variance + self.noise * float(value @ self.gram @ value))
+            dof = min(direction.dof, 1e9)
+            beyond = float(special.stdtrit(dof, 0.975))
             with np.errstate(invalid="ignore", divide="ignore"):
                 t = np.where(error > 0, value / error, np.nan)
-            p = np.asarray(2 * special.stdtr(min(direction.dof, 1e9), -np.abs(t)))
             columns |= {
-                "volume_low": value - beyond * whole, "volume_high": value + beyond * whole,
-                "volume_p": p,
+                "volume_low": value - beyond * error, "volume_high": value + beyond * error,
+                "volume_p": np.asarray(2 * special.stdtr(dof, -np.abs(t))),
             }  # fmt: skip
         unread = list(self.reasons)
         for column in columns.values():
@@ -105,21 +98,24 @@ def reader_of_picture(decoder: Decoder, jacobian: AverageJacobian, atlas: Atlas)
     picture = decoder.to_grid(jacobian.picture)
     readout = volume_readout(picture, atlas, mask=decoder.mask)
     n = len(atlas.numbers)
-    unknown = np.full(n, np.nan)
     return VolumeReader(
-        np.nan_to_num(readout.relative(jacobian.mean)), unknown, unknown, np.zeros(n), None,
-        "picture", _unreadable(readout),
+        np.nan_to_num(readout.relative(jacobian.mean)), np.full(n, np.nan), np.zeros(n),
+        np.zeros((n, n)), "picture", _unreadable(readout),
     )  # fmt: skip
 
 
 def reader_of_measured(
     latents: Latents, volumes: Latents, atlas: Atlas, covariates: Covariates | None = None
 ) -> VolumeReader:
-    """Learn from people whose volumes were measured how latents tell volumes.
+    """Learn from people whose volumes were measured what volumes do to latents.
 
-    Per region, the logarithm of its volume is regressed on all latents (and the covariates) of the
-    people whom the encoder has not seen. A variant that changes the volume changes the prediction
-    by the share R² of its variance that the latents carry [1]_, by which the change is divided.
+    With the logarithms v of the volumes, ``z = C g + v B + e`` by least squares over people whom
+    the encoder has not seen. A variant that changes the volumes by d moves the latents by ``d B``;
+    of all d the generalised least squares estimate ``d = M^-1 B S^-1 b`` is taken, S being the
+    covariance of e and ``M = B S^-1 B' - K (v'v)^-1``: the second term takes away what the error of
+    B adds to the first [1]_. The estimate is not biased by what the latents lose of a volume: it
+    only becomes less sure. Regions of which they tell less than half, beside the other regions,
+    are left out.
 
     Parameters
     ----------
@@ -139,37 +135,69 @@ def reader_of_measured(
 
     References
     ----------
-    .. [1] Carroll et al. (2006), Measurement Error in Nonlinear Models, on regression calibration.
+    .. [1] Fuller (1987), Measurement Error Models, on regression with errors in the regressors.
     """
     columns = _matched(volumes, atlas)
     z, v, basis = _people(latents, volumes, covariates)
+    n_regions, k = len(atlas.numbers), z.shape[1]
+    reasons = {i: "nobody's volume was given" for i in range(n_regions) if i not in columns}
+    for row in columns:
+        n_bad = int((~(v[:, columns[row]] > 0)).sum())
+        if n_bad:
+            reasons[row] = f"{n_bad} people have no volume above 0"
     z = remove(z, basis)
-    n, k = z.shape
-    rank = basis.shape[1] + 1
-    gram = np.linalg.pinv(z.T @ z)
-    weights = np.zeros((k, len(atlas.numbers)))
-    share, error, noise = (np.full(len(atlas.numbers), np.nan) for _ in range(3))
-    reasons = {}
-    for row in range(len(atlas.numbers)):
-        if row not in columns:
-            reasons[row] = "nobody's volume was given"
-            continue
-        values = v[:, columns[row]]
-        if not (values > 0).all():
-            reasons[row] = f"{int((~(values > 0)).sum())} people have no volume above 0"
-            continue
-        y = remove(np.log(values)[:, None], basis)[:, 0]
-        weights[:, row] = gram @ (z.T @ y)
-        rest = float(((y - z @ weights[:, row]) ** 2).sum())
-        noise[row] = rest / (n - rank - k)
-        share[row] = 1 - noise[row] * (n - rank) / float(y @ y)
-        error[row] = 2 * np.sqrt(max(share[row], 0)) * (1 - share[row]) / np.sqrt(n)
-    reasons |= {i: w for i, w in _too_little(share).items() if i not in reasons}
-    logger.info("volumes  read off the latents of %s people; %d of %d regions can be told",
-                f"{n:,}", len(atlas.numbers) - len(reasons), len(atlas.numbers))  # fmt: skip
-    return VolumeReader(
-        weights, share, error, np.nan_to_num(noise), gram, "measured volumes", reasons
-    )
+    kept = [row for row in columns if row not in reasons]
+    logs = remove(np.log(v[:, [columns[row] for row in kept]]), basis)
+    model, chosen, shares = _joint_model(z, logs, len(z) - basis.shape[1] - 1)
+    share = np.full(n_regions, np.nan)
+    share[kept] = shares
+    reasons |= {
+        kept[i]: f"the latents tell {max(shares[i], 0):.0%} of its volume"
+        for i in range(len(kept))
+        if i not in chosen
+    }
+    rows = [kept[i] for i in chosen]
+    weights, noise = np.zeros((k, n_regions)), np.zeros(n_regions)
+    gram = np.zeros((n_regions, n_regions))
+    weights[:, rows], noise[rows], gram[np.ix_(rows, rows)] = model
+    logger.info("volumes  learned from %s people; %d of %d regions can be read", f"{len(z):,}",
+                len(rows), n_regions)  # fmt: skip
+    return VolumeReader(weights, share, noise, gram, "measured volumes", reasons)
+
+
+def _joint_model(
+    z: np.ndarray, v: np.ndarray, dof: int
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], list[int], np.ndarray]:
+    """Weights, their noise and Gram of the columns of v that z tells, which these are, shares.
+
+    Columns that z tells little of by itself go first, then those it cannot tell from others, all
+    at once, so that none is left to stand for another.
+    """
+    k = z.shape[1]
+    fitted = z @ (np.linalg.pinv(z) @ v)
+    total = np.einsum("nr,nr->r", v, v)
+    rest = np.einsum("nr,nr->r", v - fitted, v - fitted)
+    shares = 1 - rest / (dof - k) / (total / dof)
+    chosen = np.flatnonzero(shares >= LEAST_SHARE).tolist()
+    while chosen:
+        some = v[:, chosen]
+        gram = np.linalg.pinv(some.T @ some)
+        b = gram @ (some.T @ z)
+        errors = z - some @ b
+        left = dof - len(chosen)
+        # the inverse of an estimated covariance is too large by dof / (dof - k - 1)
+        precision = np.linalg.pinv(errors.T @ errors / left) * (left - k - 1) / left
+        raw = b @ precision @ b.T
+        inverse = np.linalg.pinv(raw - k * gram)
+        spread = np.einsum("nr,nr->r", some, some) / dof
+        own = np.diag(inverse)
+        now = np.where(own > 0, spread / (spread + np.maximum(own, 0)), 0.0)
+        shares[chosen] = now
+        if (now >= LEAST_SHARE).all():
+            noise = np.diag(inverse @ (raw + k * gram) @ inverse)
+            return (precision @ b.T @ inverse, noise, gram), chosen, shares
+        chosen = [c for c, value in zip(chosen, now, strict=True) if value >= LEAST_SHARE]
+    return (np.zeros((k, 0)), np.zeros(0), np.zeros((0, 0))), [], shares
 
 
 def _people(
@@ -228,11 +256,3 @@ def _plain(name: str) -> str:
 
 def _unreadable(readout: VolumeReadout) -> dict[int, str]:
     return {i: readout.reasons[n] for i, n in enumerate(readout.numbers) if n in readout.reasons}
-
-
-def _too_little(share: np.ndarray) -> dict[int, str]:
-    return {
-        i: f"the latents carry {max(value, 0):.0%} of its volume"
-        for i, value in enumerate(share.tolist())
-        if value < LEAST_SHARE
-    }

@@ -1,0 +1,204 @@
+"""``imgwas map``: from files to maps, and every refusal on the way."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+from imgwas.images.nifti import Volume, read_volume, write_volume
+from imgwas.simulate import simulate_images
+from tests.cli_cohort import imgwas
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A simulated study up to the scan: what a user has before mapping."""
+    folder = tmp_path_factory.mktemp("study")
+    cohort = simulate_images(
+        folder, n_samples=150, n_variants=60, n_planted=2, n_null=1, grid_mm=9.0,
+        variance_explained=0.4, train_share=0.3, seed=2,
+    )  # fmt: skip
+    for words in (
+        ("train", "pca", "images.tsv", "--keep", "train.txt", "--set", "latents=5",
+         "--set", "background=zero", "--out", "run"),
+        ("train", "pca", "images.tsv", "--keep", "train.txt", "--set", "latents=4",
+         "--set", "background=zero", "--out", "other"),
+        ("encode", "images.tsv", "run", "--keep", "scan.txt", "--out", "latents.parquet"),
+        ("encode", "images.tsv", "other", "--keep", "scan.txt", "--out", "other.parquet"),
+        ("associate", "--bfile", "cohort", "--latents", "latents.parquet", "--covar",
+         "covariates.tsv", "--categorical", "sex", "--omnibus", "--out", "results"),
+        ("associate", "--bfile", "cohort", "--latents", "other.parquet", "--out", "others"),
+    ):  # fmt: skip
+        done = imgwas(*words, folder=folder)
+        assert done.code == 0, done.text
+    return folder, cohort
+
+
+BASIC = ("--encoder", "run", "--latents", "latents.parquet", "--images", "images.tsv")
+ATLAS = ("--atlas", "regions.nii.gz", "--atlas-names", "regions.tsv")
+QUICK = ("--draws", "99", "--people", "3", "--no-figures")
+
+
+def run_map(study, *words, out="maps", results=("results",)):
+    return imgwas("map", *results, *words, "--out", out, folder=study[0])
+
+
+def test_variants_to_regions_with_figures_and_everything(study):
+    folder, cohort = study
+    ids = ",".join(cohort.truth["variant_id"])
+    done = run_map(
+        study, *BASIC, *ATLAS, "--variant", ids, "--latent", "L001", "--component", "1",
+        "--trait", "covariates.tsv", "--trait-name", "age,sex", "--draws", "199", "--people", "3",
+        "--volumes", "volumes.tsv", "--gate", "2", "--traverse", "--perdi", "--perdi-people", "12",
+        out="maps",
+    )  # fmt: skip
+    assert done.code == 0, done.text
+    out = folder / "maps"
+    maps = pd.read_csv(out / "maps.tsv", sep="\t", comment="#").set_index("name")
+    assert list(maps.index) == [*cohort.truth["variant_id"], "L001", "PC1", "age", "sex"]
+    assert (maps["agreement_finite"] > 0.999).all()
+    assert (maps["agreement_people"] > 0.999).all()
+    assert maps.loc["sex", "per"] == "group"
+    assert maps.loc["age", "neg_log10_p"] > 5
+    regions = pd.read_csv(out / "regions.tsv", sep="\t", comment="#")
+    assert len(regions) == len(maps) * len(pd.read_csv(folder / "regions.tsv", sep="\t"))
+    assert regions["share_p"].dropna().between(1 / 200, 1).all()
+    planted = cohort.truth.iloc[0]
+    volume = read_volume(out / "maps" / f"{planted['variant_id']}_effect.nii.gz")
+    template = read_volume(folder / "template.nii.gz")
+    assert volume.grid == template.grid
+    np.testing.assert_allclose(volume.affine, template.affine)
+    assert np.abs(volume.values).max() > 0
+    for name in ("figures/L001.png", "figures/regions.png", "walks/age_strip.png", "walks/sex.gif",
+                 "walks/L001_shifted.png", "walks/curves.tsv", "perdi/L001_perdi.nii.gz",
+                 "perdi/regions.tsv", "jacobian.safetensors"):  # fmt: skip
+        assert (out / name).stat().st_size > 100, name
+    about = json.loads((out / "map.json").read_text())
+    assert about["encoder"] == "pca"
+    assert not any(one in (out / "map.json").read_text() for one in cohort.volumes["IID"][:20])
+
+
+def test_finished_derivatives_are_used_again_and_seeds_compared(study):
+    folder, _ = study
+    words = (*BASIC, *ATLAS, *QUICK, "--top", "1")
+    assert run_map(study, *words, out="twice").code == 0
+    first = (folder / "twice" / "regions.tsv").read_bytes()
+    stamp = (folder / "twice" / "jacobian.safetensors").stat().st_mtime_ns
+    done = run_map(study, *words, "--compare", "twice", "--verbose", out="twice")
+    assert done.code == 0, done.text
+    assert "the decoder's derivative is taken from" in done.text
+    assert (folder / "twice" / "jacobian.safetensors").stat().st_mtime_ns == stamp
+    assert (folder / "twice" / "regions.tsv").read_bytes() == first
+    maps = pd.read_csv(folder / "twice" / "maps.tsv", sep="\t", comment="#")
+    assert maps["agreement_seeds"].iloc[0] == pytest.approx(1)
+    assert maps["same_sign_seeds"].iloc[0] == 1
+
+
+def test_loci_and_inverse_weights(study):
+    folder, cohort = study
+    lead = cohort.truth["variant_id"].iloc[0]
+    (folder / "loci.tsv").write_text(f"locus\tlead_variant\n1\t{lead}\n")
+    done = run_map(study, *BASIC, *ATLAS, *QUICK, "--loci", "loci.tsv", "--weights", "inverse",
+                   out="inverse")  # fmt: skip
+    assert done.code == 0, done.text
+    maps = pd.read_csv(folder / "inverse" / "maps.tsv", sep="\t", comment="#")
+    assert list(maps["per"]) == ["SD"]
+
+
+def flipped(study, name):
+    """The atlas with its image, not its affine, turned from left to right."""
+    folder, _ = study
+    volume = read_volume(folder / "regions.nii.gz")
+    turned = np.ascontiguousarray(volume.values[::-1])
+    write_volume(folder / name, Volume(turned, volume.affine), dtype="uint8")
+
+
+def elsewhere(study, name):
+    folder, _ = study
+    volume = read_volume(folder / "regions.nii.gz")
+    affine = volume.affine.copy()
+    affine[:3, 3] += 300
+    write_volume(folder / name, Volume(volume.values, affine), dtype="uint8")
+
+
+def test_atlases_that_do_not_fit(study):
+    folder, _ = study
+    flipped(study, "flipped.nii.gz")
+    elsewhere(study, "far.nii.gz")
+    words = (*BASIC, *QUICK, "--top", "1", "--atlas")
+    done = run_map(study, *words, "flipped.nii.gz", "--atlas-names", "regions.tsv")
+    assert done.code == 7
+    assert "flipped" in done.text or "other side" in done.text
+    done = run_map(study, *words, "far.nii.gz", "--atlas-names", "regions.tsv")
+    assert done.code in (6, 7)
+    assert "far.nii.gz" in done.text
+    (folder / "none.tsv").write_text("label\tregion\n")
+    done = run_map(study, *words, "regions.nii.gz", "--atlas-names", "none.tsv")
+    assert done.code in (6, 7)
+    done = run_map(study, *words, "template.nii.gz")
+    assert done.code == 6
+    assert "Traceback" not in done.text
+
+
+REFUSED = [
+    ((*BASIC, "--variant", "rs0"), 8, "1 of 1 variants are not in the scan", True),
+    ((*BASIC,), 8, "there is nothing to map", True),
+    ((*BASIC, "--variant", "rs1"), 8, "variants need the scan they are of", False),
+    (("--encoder", "run", "--latents", "other.parquet", "--images", "images.tsv", "--top", "1"), 7,
+     "these latents were made by another encoder", True),
+    (("--encoder", "nowhere", "--latents", "latents.parquet", "--top", "1"), 3, "nowhere", True),
+    (("--encoder", "run", "--latents", "latents.parquet", "--top", "1"), 8,
+     "it is not known where the brain is", True),
+    ((*BASIC, "--latent", "L9"), 8, "there is no latent 'L9'", False),
+    ((*BASIC, "--component", "9"), 8, "component is 9", False),
+    ((*BASIC, "--atlas-names", "regions.tsv", "--latent", "L001"), 8, "without --atlas", False),
+    ((*BASIC, "--volumes", "volumes.tsv", "--latent", "L001"), 8, "--volumes needs", False),
+    ((*BASIC, "--trait", "truth.tsv"), 8, "nobody of the latents is in truth.tsv", False),
+    ((*BASIC, "--latent", "L001", "--compare", "run"), 3, "holds no map.json", False),
+    ((*BASIC, "--mask", "template.nii.gz", "--latent", "L001", "--draws", "5"), 13,
+     "5 draws cannot show a level", False),
+    ((*BASIC, "--loci", "covariates.tsv"), 6, "has no column of variants", True),
+    ((*BASIC, "--latent", "L001", "--brainpainter"), 8, "--brainpainter needs regions", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "code", "text", "with_scan"), REFUSED, ids=lambda v: str(v)[:40])
+def test_refusals(study, words, code, text, with_scan):
+    done = run_map(study, *words, "--no-figures", "--people", "2", out="refused",
+                   results=("results",) if with_scan else ())  # fmt: skip
+    assert (done.code, text in done.text) == (code, True), done.text
+    assert "Traceback" not in done.text
+
+
+def test_scan_of_other_latents_is_refused(study):
+    done = run_map(study, *BASIC, "--top", "1", *QUICK, results=("others",), out="refused")
+    assert done.code == 7
+    assert "the scan lacks 1 of the encoder's 5 latents" in done.text
+
+
+def test_encoder_without_a_decoder_is_refused(study):
+    folder, _ = study
+    done = imgwas("train", "diffae-encoder", "images.tsv", "--out", "cine", folder=folder)
+    assert done.code != 0
+    from imgwas.encoders.catalogue import create_encoder
+    from imgwas.encoders.checkpoints import save_encoder
+
+    encoder = create_encoder("cnn", {"grid": "24,24,24", "latents": 4})
+    save_encoder(encoder, folder / "plain")
+    done = run_map(study, "--encoder", "plain", "--latents", "latents.parquet", "--top", "1")
+    assert done.code == 8
+    assert "cnn has no decoder" in done.text
+
+
+def test_mask_on_another_grid_is_refused(study):
+    folder, _ = study
+    image = nibabel.load(folder / "template.nii.gz")
+    other = np.ones(tuple(n + 1 for n in image.shape), np.float32)
+    write_volume(folder / "mask.nii.gz", Volume(other, image.affine))
+    done = run_map(study, *BASIC, "--top", "1", "--mask", "mask.nii.gz", *QUICK, out="refused")
+    assert done.code == 7
+    assert "mask.nii.gz is not in the expected space" in done.text
