@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -178,14 +178,14 @@ def _writer(path: Path, stream: IO[bytes], schema: pa.Schema, open_files: ExitSt
         return open_files.enter_context(table)
     if path.suffix == ".gz":
         packed = gzip.GzipFile("", "wb", 4, stream, mtime=0)  # no date: equal tables, equal bytes
-        stream = cast("IO[bytes]", open_files.enter_context(packed))
+        return _TextTable(open_files.enter_context(packed))
     return _TextTable(stream)
 
 
 class _TextTable:
     """Tab-separated text with one header, NA where there is no number."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: Any) -> None:
         self.stream, self.header = stream, True
 
     def write_table(self, block: pa.Table) -> None:
