@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: What a scan needs to know of how latents were made.
-FROM_FOOTER = ("encoder", "weights_sha256", "people_seen", "in_sample", "out_of_fold")
+FROM_FOOTER = (
+    "encoder", "weights_sha256", "people_seen", "in_sample", "out_of_fold", "polygenic", "fitted_on",
+)  # fmt: skip
 
 
 def read_latents(
