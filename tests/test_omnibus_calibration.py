@@ -210,3 +210,18 @@ def test_effective_numbers_against_simulation(capsys):
         assert nyholt > 0.8 * truth, name
         if name not in ("independent", "all 0.8"):
             assert li_ji < 0.85 * truth, name
+
+
+def test_the_published_null_from_few_permuted_variants(capsys):
+    """MOSTest's gamma null lets through too much while K^2 is not small against the variants."""
+    rng = np.random.default_rng(4)
+    root = np.linalg.cholesky(rank_forty())
+    z = rng.standard_normal((100_000, K)) @ root.T
+    rows = {}
+    for m in (2000, 4000, 20_000, 100_000):
+        permuted = rng.standard_normal((m, K)) @ root.T
+        most = mostest(z, permuted)["most"].to_numpy()
+        rows[f"{m:,} permuted"] = [np.mean(most > -np.log10(p)) / p for p in (0.05, 0.01, 1e-3)]
+    report(capsys, "MOSTest, many people: share below 0.05, 0.01, 0.001", rows)
+    assert rows["4,000 permuted"][1] > 1.3
+    assert abs(rows["100,000 permuted"][1] - 1) < 0.15
