@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from imgwas.errors import DegenerateError, MalformedError, explain
+from imgwas.plots.chromosomes import chromosome_numbers
 from imgwas.plots.style import root_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-_NAMES = {23: "X", 24: "Y", 25: "MT"}
+_NEEDED = ("chromosome", "base_pair_location", "neg_log_10_p_value")
 
 
 @dataclass(frozen=True)
@@ -27,32 +29,41 @@ class GenomeAxis:
         In order.
     starts, ends : (k,) float array
         First and last position on the axis, in base pairs.
+    names : tuple of str
+        Name of each chromosome number, those that are absent included.
     """
 
     chromosomes: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
+    names: tuple[str, ...]
 
     @classmethod
-    def of(cls, chromosome: np.ndarray, position: np.ndarray) -> GenomeAxis:
+    def of(cls, chromosome: np.ndarray, position: np.ndarray, names: Sequence[str]) -> GenomeAxis:
         """Lay out the chromosomes that occur, with gaps of half a percent."""
-        present = np.unique(chromosome)
-        lengths = np.array([position[chromosome == c].max() for c in present], float)
+        lengths = np.full(len(names), -1.0)
+        for start in range(0, len(position), 1_000_000):
+            part = slice(start, start + 1_000_000)
+            np.maximum.at(lengths, chromosome[part], position[part])
+        present = np.flatnonzero(lengths >= 0)
+        lengths = np.maximum(lengths[present], 1.0)
         gap = 0.005 * lengths.sum() if len(present) > 1 else 0.0
         starts = np.concatenate([[0.0], np.cumsum(lengths[:-1] + gap)])
-        return cls(present, starts, starts + lengths)
+        return cls(present, starts, starts + lengths, tuple(names))
 
     def place(self, chromosome: np.ndarray, position: np.ndarray) -> np.ndarray:
         """Coordinates of variants on the axis."""
-        return np.asarray(self.starts[np.searchsorted(self.chromosomes, chromosome)] + position)
+        begins = np.zeros(len(self.names))
+        begins[self.chromosomes] = self.starts
+        return np.asarray(begins[chromosome] + position)
 
     def label(self, ax: Axes) -> None:
         """Label every chromosome; a label that would touch its neighbour moves to a lower row."""
-        if len(self.chromosomes) == 1:
-            _label_positions(ax, int(self.chromosomes[0]))
+        names = [self.names[i] for i in self.chromosomes]
+        if len(names) == 1:
+            label_megabases(ax, names[0])
             return
         middles = (self.starts + self.ends) / 2
-        names = [_NAMES.get(int(c), str(int(c))) if c else "other" for c in self.chromosomes]
         inches = float(root_of(ax.figure).get_size_inches()[0])
         # the layout will take room for the axis on the left, which a narrow figure feels
         points = min(ax.get_position().width * inches, inches - 0.5) * 72
@@ -69,16 +80,38 @@ class GenomeAxis:
         ax.set_xlabel("Chromosome")
 
 
-def _label_positions(ax: Axes, chromosome: int) -> None:
+def label_megabases(ax: Axes, chromosome: str) -> None:
+    """Write positions in megabases along an axis of one chromosome."""
     from matplotlib.ticker import FuncFormatter
 
-    name = _NAMES.get(chromosome, str(chromosome))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g}"))
-    ax.set_xlabel(f"Position on chromosome {name} (Mb)")
+    ax.set_xlabel(f"Position on chromosome {chromosome} (Mb)")
 
 
-def checked(data: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Chromosome, position, -log10 P and row number of the variants that have a P value.
+@dataclass(frozen=True)
+class Points:
+    """Variants that have a P value, in the order of the genome.
+
+    Parameters
+    ----------
+    chromosome : (points,) int array
+        Number in ``names``.
+    position, neg_log10_p : (points,) float array
+    row : (points,) int array
+        Row of the table that was given.
+    names : tuple of str
+        Names of the chromosomes.
+    """
+
+    chromosome: np.ndarray
+    position: np.ndarray
+    neg_log10_p: np.ndarray
+    row: np.ndarray
+    names: tuple[str, ...]
+
+
+def points_of(*tables: pd.DataFrame) -> list[Points]:
+    """Take the variants with a P value out of tables that share their chromosomes.
 
     Raises
     ------
@@ -87,17 +120,39 @@ def checked(data: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     DegenerateError
         If no variant has a P value.
     """
-    needed = ("chromosome", "base_pair_location", "neg_log_10_p_value")
-    absent = [name for name in needed if name not in data.columns]
+    values = [_checked(table) for table in tables]
+    numbers, names = chromosome_numbers([table["chromosome"] for table in tables])
+    return [
+        _in_order(number, table["base_pair_location"].to_numpy(), nlp, names)
+        for number, table, nlp in zip(numbers, tables, values, strict=True)
+    ]
+
+
+def _in_order(
+    number: np.ndarray, position: np.ndarray, nlp: np.ndarray, names: tuple[str, ...]
+) -> Points:
+    """Variants with P, sorted; nothing is copied that is in order already."""
+    tested = ~np.isnan(nlp)
+    row = np.arange(len(nlp), dtype=np.uint32)
+    if not tested.all():
+        row, number, position, nlp = row[tested], number[tested], position[tested], nlp[tested]
+    key = (number.astype(np.int64) << 40) + position.astype(np.int64, copy=False)
+    if (key[1:] < key[:-1]).any():
+        order = np.argsort(key, kind="stable")
+        row, number, position, nlp = row[order], number[order], position[order], nlp[order]
+    return Points(number, position.astype(np.float64, copy=False), nlp, row, names)
+
+
+def _checked(data: pd.DataFrame) -> np.ndarray:
+    absent = [name for name in _NEEDED if name not in data.columns]
     if absent:
         raise MalformedError(
             explain(
                 f"the data have no column {', '.join(absent)}",
-                expected=f"Columns {', '.join(needed)}, as SumStats.latent() returns",
+                expected=f"Columns {', '.join(_NEEDED)}, as SumStats.latent() returns",
             )
         )
     nlp = data["neg_log_10_p_value"].to_numpy(float)
-    tested = np.flatnonzero(~np.isnan(nlp))
     if np.isinf(nlp).any():
         raise MalformedError(
             explain(
@@ -105,19 +160,10 @@ def checked(data: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
                 expected="-log10 P that was never P: a P of 1e-400 is 0 as a number",
             )
         )
-    if not len(tested):
+    if not len(nlp) or np.isnan(nlp).all():
         raise DegenerateError(explain("no variant has a P value", do="Was anything tested?"))
-    if (nlp[tested] < 0).any():
+    if (nlp < 0).any():
         raise MalformedError(
             explain("a -log10 P is negative", expected="-log10 P, not P and not log10 P")
         )
-    order = tested[
-        np.lexsort(
-            (
-                data["base_pair_location"].to_numpy()[tested],
-                data["chromosome"].to_numpy()[tested],
-            )
-        )
-    ]
-    chromosome = data["chromosome"].to_numpy(np.int64)[order]
-    return chromosome, data["base_pair_location"].to_numpy(float)[order], nlp[order], order
+    return nlp

@@ -49,9 +49,13 @@ def pack(centres: np.ndarray, width: float, low: float, high: float) -> Float64[
 
 
 def label_lane(
-    ax: Axes, x: np.ndarray, y: np.ndarray, names: list[str], *, italic: bool = False
-) -> None:
-    """Write names upright above the axes, with thin leaders to their points."""
+    ax: Axes, x: np.ndarray, y: np.ndarray, names: list[str], *, italic: bool = False,
+    below: bool = False,
+) -> None:  # fmt: skip
+    """Write names upright above the axes, with thin leaders to their points.
+
+    ``below`` is for axes upside down, whose largest values are at the bottom.
+    """
     order = np.argsort(x, kind="stable")
     x, y, names = x[order], y[order], [names[i] for i in order]
     low, high = ax.get_xlim()
@@ -60,14 +64,16 @@ def label_lane(
     step = size * 1.25 / points * (high - low)
     at = pack(x, step, low + step / 2, high - step / 2)
     transform = ax.get_xaxis_transform()
+    edge, out = (0.0, -1) if below else (1.0, 1)
     for place, point, value, name in zip(at, x, y, names, strict=True):
-        top = ax.transLimits.transform(ax.transScale.transform((point, value)))[1]
+        tip = ax.transLimits.transform(ax.transScale.transform((point, value)))[1] + 0.02 * out
         ax.plot(
             [point, point, place],
-            [min(top + 0.02, 1.0), 1.0, 1.05],
+            [out * min(out * tip, out * edge), edge, edge + 0.05 * out],
             transform=transform, color="#999999", linewidth=0.35, clip_on=False, zorder=1,
         )  # fmt: skip
         ax.text(
-            place, 1.06, name, transform=transform, rotation=90, fontsize=size, ha="center",
-            va="bottom", style="italic" if italic else "normal", clip_on=False,
+            place, edge + 0.06 * out, name, transform=transform, rotation=90, fontsize=size,
+            ha="center", va="top" if below else "bottom", clip_on=False,
+            style="italic" if italic else "normal",
         )  # fmt: skip

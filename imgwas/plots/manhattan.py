@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imgwas.checks import check_range
-from imgwas.plots.genome import GenomeAxis, checked
+from imgwas.plots.genome import GenomeAxis, Points, points_of
 from imgwas.plots.labels import label_lane
 from imgwas.plots.style import CHROMOSOME_TONES, LEAD_COLOUR, RC, own_axes
 from imgwas.plots.thin import thin_points
@@ -57,27 +57,18 @@ def manhattan(
     """
     import matplotlib as mpl
 
-    chromosome, position, nlp, order = checked(data)
+    (points,) = points_of(data)
     check_range("locus_kb", locus_kb, low=0)
-    limit = study_wide if study_wide is not None else GENOME_WIDE
-    leads = find_leads(chromosome, position, nlp, -np.log10(limit), locus_kb * 1e3)
     with mpl.rc_context(RC):
         ax = own_axes(ax)
-        genome = GenomeAxis.of(chromosome, position)
-        x = genome.place(chromosome, position)
-        breaks = _Break.choose(nlp, leads, y_break)
-        _draw_points(ax, genome, chromosome, x, breaks.shown(nlp))
-        _draw_lines(ax, breaks, study_wide)
-        _frame(ax, genome, breaks, nlp, study_wide)
+        genome = GenomeAxis.of(points.chromosome, points.position, points.names)
+        leads = leads_of(points, study_wide, locus_kb)
+        x, breaks = draw_association(ax, genome, points, leads, study_wide, y_break)
         genome.label(ax)
-        _draw_leads(ax, x[leads], breaks.shown(nlp[leads]))
-        names = _names(data, order[leads], labels)
-        named = [i for i, name in enumerate(names) if name]
-        if named:
-            italic = isinstance(labels, Mapping)
-            chosen = leads[named]
-            label_lane(ax, x[chosen], breaks.shown(nlp[chosen]), [names[i] for i in named],
-                       italic=italic)  # fmt: skip
+        draw_leads(ax, x, breaks.shown(points.neg_log10_p[leads]))
+        names = lead_names(data, points.row[leads], labels)
+        name_leads(ax, x, breaks.shown(points.neg_log10_p[leads]), names,
+                   italic=isinstance(labels, Mapping))  # fmt: skip
     return ax
 
 
@@ -102,24 +93,57 @@ def aggregated_manhattan(
     return ax
 
 
+def leads_of(points: Points, study_wide: float | None, locus_kb: float) -> np.ndarray:
+    """Indices of the strongest variant of each locus that reaches the strictest threshold."""
+    limit = -np.log10(study_wide if study_wide is not None else GENOME_WIDE)
+    return find_leads(points.chromosome, points.position, points.neg_log10_p, limit, locus_kb * 1e3)
+
+
 def find_leads(
     chromosome: np.ndarray, position: np.ndarray, nlp: np.ndarray, limit: float, distance: float
 ) -> np.ndarray:
     """Indices of the strongest variant of each locus, by distance alone, strongest first."""
     passing = np.flatnonzero(nlp >= limit)
+    # far apart on one axis where they are on different chromosomes
+    place = position[passing] + chromosome[passing] * (2.0**40 + 2 * distance)
+    order = np.argsort(place, kind="stable")
+    passing, place = passing[order], place[order]
+    is_free = np.ones(len(passing), bool)
     taken: list[int] = []
-    for index in passing[np.argsort(-nlp[passing], kind="stable")]:
-        near = (
-            chromosome[index] == chromosome[other]
-            and abs(position[index] - position[other]) < distance
-            for other in taken
-        )
-        if not any(near):
-            taken.append(int(index))
+    for index in np.lexsort((passing, -nlp[passing])).tolist():
+        if is_free[index]:
+            first = np.searchsorted(place, place[index] - distance, "right")
+            last = np.searchsorted(place, place[index] + distance, "left")
+            is_free[first:last] = False
+            taken.append(int(passing[index]))
     return np.array(taken, np.int64)
 
 
-class _Break:
+def draw_association(
+    ax: Axes,
+    genome: GenomeAxis,
+    points: Points,
+    leads: np.ndarray,
+    study_wide: float | None,
+    y_break: float | None = None,
+) -> tuple[np.ndarray, Break]:
+    """Draw the cloud of points with its thresholds; return where leads stand, and the break."""
+    x = genome.place(points.chromosome, points.position)
+    breaks = Break.choose(points.neg_log10_p, leads, y_break)
+    kept = thin_points(x, points.neg_log10_p, keep_above=4.0)
+    height = breaks.shown(points.neg_log10_p[kept])
+    for number, name in enumerate(genome.chromosomes):
+        own = points.chromosome[kept] == name
+        ax.plot(
+            x[kept][own], height[own], linestyle="none", marker="o", markersize=1.5,
+            markeredgewidth=0, color=CHROMOSOME_TONES[number % 2], rasterized=True, zorder=2,
+        )  # fmt: skip
+    _draw_lines(ax, breaks, study_wide)
+    _frame(ax, genome, breaks, points.neg_log10_p, study_wide)
+    return x[leads], breaks
+
+
+class Break:
     """Compresses the part of the axis above a value, linearly."""
 
     def __init__(self, at: float, top: float) -> None:
@@ -127,7 +151,8 @@ class _Break:
         self.room = 0.35 * at
 
     @classmethod
-    def choose(cls, nlp: np.ndarray, leads: np.ndarray, y_break: float | None) -> _Break:
+    def choose(cls, nlp: np.ndarray, leads: np.ndarray, y_break: float | None) -> Break:
+        """Break where asked, or where one peak would flatten all others."""
         top = float(nlp.max())
         if y_break is not None:
             check_range("y_break", y_break, low=1)
@@ -140,6 +165,7 @@ class _Break:
 
     @property
     def is_on(self) -> bool:
+        """Whether anything is compressed."""
         return bool(np.isfinite(self.at))
 
     def shown(self, nlp: np.ndarray) -> np.ndarray:
@@ -150,19 +176,7 @@ class _Break:
         return np.asarray(np.where(nlp <= self.at, nlp, self.at * 1.06 + self.room * above))
 
 
-def _draw_points(
-    ax: Axes, genome: GenomeAxis, chromosome: np.ndarray, x: np.ndarray, y: np.ndarray
-) -> None:
-    kept = thin_points(x, y, keep_above=4.0)
-    for number, name in enumerate(genome.chromosomes):
-        own = kept[chromosome[kept] == name]
-        ax.plot(
-            x[own], y[own], linestyle="none", marker="o", markersize=1.5, markeredgewidth=0,
-            color=CHROMOSOME_TONES[number % 2], rasterized=True, zorder=2,
-        )  # fmt: skip
-
-
-def _draw_lines(ax: Axes, breaks: _Break, study_wide: float | None) -> None:
+def _draw_lines(ax: Axes, breaks: Break, study_wide: float | None) -> None:
     thresholds = [(GENOME_WIDE, "-", "top")]
     if study_wide is not None:
         thresholds.append((study_wide, "--", "bottom"))
@@ -178,15 +192,16 @@ def _draw_lines(ax: Axes, breaks: _Break, study_wide: float | None) -> None:
             )  # fmt: skip
 
 
-def _draw_leads(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
+def draw_leads(ax: Axes, x: np.ndarray, y: np.ndarray, *, colour: str = LEAD_COLOUR) -> None:
+    """Mark lead variants by diamonds."""
     ax.plot(
-        x, y, linestyle="none", marker="D", markersize=3, markerfacecolor=LEAD_COLOUR,
+        x, y, linestyle="none", marker="D", markersize=3, markerfacecolor=colour,
         markeredgecolor="black", markeredgewidth=0.3, zorder=4, clip_on=False,
     )  # fmt: skip
 
 
 def _frame(
-    ax: Axes, genome: GenomeAxis, breaks: _Break, nlp: np.ndarray, study_wide: float | None
+    ax: Axes, genome: GenomeAxis, breaks: Break, nlp: np.ndarray, study_wide: float | None
 ) -> None:
     margin = 0.008 * (genome.ends[-1] - genome.starts[0])
     ax.set_xlim(genome.starts[0] - margin, genome.ends[-1] + margin)
@@ -198,7 +213,7 @@ def _frame(
         _broken_ticks(ax, breaks)
 
 
-def _broken_ticks(ax: Axes, breaks: _Break) -> None:
+def _broken_ticks(ax: Axes, breaks: Break) -> None:
     from matplotlib.ticker import MaxNLocator
 
     below = [v for v in MaxNLocator(6).tick_values(0, breaks.at) if 0 <= v <= 0.97 * breaks.at]
@@ -214,10 +229,28 @@ def _broken_ticks(ax: Axes, breaks: _Break) -> None:
         )  # fmt: skip
 
 
-def _names(data: pd.DataFrame, rows: np.ndarray, labels: int | Mapping[str, str]) -> list[str]:
+def lead_names(data: pd.DataFrame, rows: np.ndarray, labels: int | Mapping[str, str]) -> list[str]:
+    """Name to write at each lead variant, empty where none is wanted."""
     if "variant_id" not in data.columns:
-        return []
+        return [""] * len(rows)
     ids = [str(name) for name in data["variant_id"].iloc[rows]]
     if isinstance(labels, Mapping):
         return [labels.get(name, "") for name in ids]
     return [name if number < labels else "" for number, name in enumerate(ids)]
+
+
+def name_leads(
+    ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], *, italic: bool = False,
+    below: bool = False,
+) -> None:  # fmt: skip
+    """Write names in a lane beside the axes, and say how many lead variants have none."""
+    named = np.array([bool(name) for name in names], bool)
+    if not named.any():
+        return
+    label_lane(ax, x[named], y[named], [n for n in names if n], italic=italic, below=below)
+    if not named.all():
+        ax.annotate(
+            f"and {int((~named).sum()):,} more loci", (1, 1), (-1, 4 if below else -4),
+            xycoords="axes fraction", textcoords="offset points", ha="right",
+            va="bottom" if below else "top", fontsize=5.5, color="#555555",
+        )  # fmt: skip

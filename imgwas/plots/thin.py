@@ -6,6 +6,9 @@ import numpy as np
 
 from imgwas.shapes import Int64
 
+#: Points looked at together, so that memory does not grow with their number.
+_AT_ONCE = 1_000_000
+
 
 def thin_points(
     x: np.ndarray,
@@ -33,20 +36,23 @@ def thin_points(
 
     Notes
     -----
-    Time and memory are linear in the number of points.
+    Time is linear in the number of points; memory is a million of them and those kept.
     """
     if len(x) == 0:
         return np.empty(0, np.int64)
-    below = np.flatnonzero(y < keep_above)
-    above = np.flatnonzero(y >= keep_above)
-    if len(below) == 0:
-        return above
     width = max(float(np.ptp(x)), 1e-300)
-    column = ((x[below] - x.min()) * (columns - 1e-9) / width).astype(np.int64)
-    low = float(y[below].min())
+    left, low = float(x.min()), float(y.min())
     height = max(keep_above - low, 1e-300)
-    row = ((y[below] - low) * (rows - 1e-9) / height).astype(np.int64)
-    cell = column * rows + row
     first = np.full(columns * rows, -1, np.int64)
-    first[cell[::-1]] = below[::-1]
-    return np.sort(np.concatenate([first[first >= 0], above]))
+    above = []
+    for start in range(0, len(x), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        is_below = y[part] < keep_above
+        above.append(np.flatnonzero(~is_below) + start)
+        below = np.flatnonzero(is_below)
+        column = ((x[part][below] - left) * (columns - 1e-9) / width).astype(np.int64)
+        row = ((y[part][below] - low) * (rows - 1e-9) / height).astype(np.int64)
+        cell = column * rows + row
+        fresh = np.flatnonzero(first[cell] < 0)[::-1]
+        first[cell[fresh]] = below[fresh] + start
+    return np.sort(np.concatenate([first[first >= 0], *above]))
