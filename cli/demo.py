@@ -35,7 +35,7 @@ PLANTED = {
 @click.argument("out", type=FOLDER, default=Path("demo"))
 @click.option("--samples", default=1400, show_default=True, help="People.")
 @click.option("--variants", default=4000, show_default=True, help="Variants.")
-@click.option("--latents", default=32, show_default=True, help="Principal components.")
+@click.option("--latents", default=64, show_default=True, help="Principal components.")
 @click.option("--grid-mm", default=5.0, show_default=True, help="Voxel size.")
 @click.option("--seed", default=7, show_default=True, help="Everything follows from it.")
 def demo(out: Path, **given: Any) -> None:
@@ -139,8 +139,9 @@ def _map(
     atlas = read_atlas(
         cohort.regions, cohort.folder / "regions.tsv", space=Space(decoder.grid, decoder.affine)
     )
-    volumes = imgwas.latents_from_frame(cohort.volumes.iloc[-400:])
-    reader = reader_of_measured(latents, volumes, atlas)
+    volumes = imgwas.latents_from_frame(cohort.volumes.iloc[-500:])
+    covariates = imgwas.read_covariates(cohort.covariates, categorical=["sex"])
+    reader = reader_of_measured(latents, volumes, atlas, covariates)
     mapper = Mapper(decoder, jacobian, space.covariance, people, atlas=atlas, volumes=reader)
     leads = find_variants(sumstats, list(loci.table["lead_variant"]))
     directions = [variant_direction(sumstats, space, row) for _, row in leads.iterrows()]

@@ -168,6 +168,13 @@ def test_orientation_of_qform_and_sform(tmp_path):
     assert header.disagreement == pytest.approx(5, abs=1e-4)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+def test_labels_are_written_as_whole_numbers(tmp_path, dtype):
+    labels = (np.arange(60).reshape(3, 4, 5) % 27).astype(np.float32)
+    write_volume(tmp_path / "labels.nii.gz", Volume(labels, AFFINE), dtype=dtype)
+    np.testing.assert_array_equal(read_volume(tmp_path / "labels.nii.gz").values, labels)
+
+
 @pytest.mark.parametrize(("dtype", "close"), [("float32", 0), ("int16", 0.003)])
 def test_written_volumes_come_back(tmp_path, dtype, close):
     volume = Volume(blob(), AFFINE)

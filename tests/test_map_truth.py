@@ -22,7 +22,7 @@ from imgwas.simulate.images import ImageArrays, simulate_image_arrays
 from imgwas.types import Atlas, Covariates, Latents
 
 #: people, latents and variants of one cohort
-PEOPLE, LATENTS, PLANTED, NULL = 2600, 64, 26, 20
+PEOPLE, LATENTS, PLANTED, NULL = 2600, 96, 26, 20
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def report(found: list[Found]) -> dict[str, float]:
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_planted_regions_are_found_with_direction_and_size():
-    found = [one for seed in (1, 2, 3, 4) for one in run(seed)]
+    found = [one for seed in (1, 2, 3, 4, 5) for one in run(seed)]
     figures = report(found)
     assert figures["found"] >= 40, figures
     assert figures["regions"] >= 8, figures

@@ -13,7 +13,7 @@ from imgwas.brain.effects import Readout, Spread
 from imgwas.brain.jacobian import AverageJacobian
 from imgwas.brain.regions import RegionScorer
 from imgwas.brain.volume_change import VolumeReader, reader_of_picture
-from imgwas.shapes import Float64
+from imgwas.shapes import Float, Float64
 from imgwas.types import Atlas
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class RegionTests:
     spread : Spread
     volumes : VolumeReader, optional
         How volumes are read; off the picture by default.
+    blur : float
+        By how many mm pictures are softer than images, where volumes are read off them.
     draws : int
         Effect vectors of the null.
     seed : int
@@ -55,6 +57,7 @@ class RegionTests:
         spread: Spread,
         volumes: VolumeReader | None = None,
         *,
+        blur: float = 0.0,
         draws: int,
         seed: int,
     ) -> None:
@@ -62,7 +65,7 @@ class RegionTests:
         self.scorer = RegionScorer(atlas, decoder.mask)
         self.mean = Readout(self.scorer.mean_signed(jacobian.mean), spread)
         self.spread = spread
-        self.volumes = volumes or reader_of_picture(decoder, jacobian, atlas)
+        self.volumes = volumes or reader_of_picture(decoder, jacobian, atlas, blur=blur)
         self.null = self._null_shares(jacobian, spread.draw(draws, seed))
 
     def _null_shares(
@@ -74,9 +77,7 @@ class RegionTests:
             found.append(self.shares(some @ jacobian.mean))
         return np.concatenate(found)
 
-    def shares(
-        self, maps: Float64[np.ndarray, "maps voxels"]
-    ) -> Float64[np.ndarray, "maps regions"]:
+    def shares(self, maps: Float[np.ndarray, "maps voxels"]) -> Float64[np.ndarray, "maps regions"]:
         """Mean absolute change of every region over that of the whole brain."""
         whole = np.abs(maps).mean(axis=1)
         return effects.shares(self.scorer.mean_absolute(maps), whole)

@@ -117,17 +117,29 @@ def read_header(image: ImageFile | Path | str) -> VolumeHeader:
         return _header(stream, size, file.shown)
 
 
+def _fits(values: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether all values are whole numbers that a type of integer holds."""
+    if np.issubdtype(values.dtype, np.integer):
+        return False
+    limits = np.iinfo(dtype)
+    inside = values.size and limits.min <= values.min() and values.max() <= limits.max
+    return bool(inside and (values == np.rint(values)).all())
+
+
 def write_volume(path: Path, volume: Volume, *, dtype: str = "float32") -> str:
     """Write a NIfTI volume with a header of its own, and return its SHA-256.
 
     Nothing of an input header is carried over: free text in it may name a person. The same
-    volume gives the same bytes. ``int16`` keeps 65,535 steps between minimum and maximum.
+    volume gives the same bytes. ``int16`` keeps 65,535 steps between minimum and maximum; whole
+    numbers that fit are kept as they are.
     """
     import nibabel
 
     values = np.asarray(volume.values)
     if dtype not in ("float32", "int16", "uint8"):
         raise UsageError(explain(f"dtype is {dtype!r}", expected="float32, int16 or uint8"))
+    if dtype != "float32" and _fits(values, np.dtype(dtype)):
+        values = values.astype(dtype)  # labels and masks stay whole numbers, without a scale
     image = nibabel.nifti1.Nifti1Image(values, volume.affine)
     image.header.set_data_dtype(np.dtype(dtype))
     image.header.set_xyzt_units("mm")
