@@ -125,8 +125,9 @@ def _prepare(inputs: MapInputs, given: dict[str, Any]) -> list[Mapper]:
     from imgwas.brain.workflow import differentiate
 
     settings = MapSettings(
-        draws=given["draws"], level=given["level"], gate=given["gate"], seed=given["seed"]
-    )
+        draws=given["draws"], level=given["level"], gate=given["gate"], seed=given["seed"],
+        blur=inputs.blur,
+    )  # fmt: skip
     with bar(inputs.n_latents, "decoder", "latent", quiet=given["quiet"]) as progress:
         decoder, jacobian = differentiate(
             inputs.encoder, inputs.digest, inputs.people, mask=inputs.mask, affine=inputs.affine,

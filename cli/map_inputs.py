@@ -36,6 +36,7 @@ class MapInputs:
     background: Volume
     atlas: Atlas | None
     volumes: VolumeReader | None
+    blur: float
     about: dict[str, Any]
 
     @property
@@ -48,6 +49,7 @@ def read_inputs(results: Path | None, given: dict[str, Any]) -> MapInputs:
     """Open encoder, latents, scan, mask, atlas and directions."""
     import numpy as np
 
+    from imgwas.brain.blur import blur_of_encoder
     from imgwas.brain.decoding import check_decodes
     from imgwas.brain.workflow import check_same_encoder, choose_people
     from imgwas.encoders.checkpoints import load_encoder
@@ -70,10 +72,14 @@ def read_inputs(results: Path | None, given: dict[str, Any]) -> MapInputs:
     picture = loaded.encoder.decode(people.astype(np.float32)).mean(axis=0)
     background = Volume(np.where(mask, picture, 0).astype(np.float32), affine)
     volumes = _volumes(latents, atlas, covariates, given)
+    blur = 0.0
+    if images is not None and atlas is not None and volumes is None:
+        blur = blur_of_encoder(loaded.encoder, images, latents, affine, mask, seed=given["seed"])
     return MapInputs(
         encoder=loaded.encoder, digest=loaded.digest, latents=latents, people=people,
         groups=groups, mask=mask, affine=affine, background=background, atlas=atlas,
-        volumes=volumes, about=_about(loaded, sumstats, people, given),
+        volumes=volumes, blur=blur,
+        about=_about(loaded, sumstats, people, given) | {"blur_mm": round(blur, 2)},
     )  # fmt: skip
 
 

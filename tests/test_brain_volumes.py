@@ -9,7 +9,8 @@ import pytest
 from scipy import ndimage
 
 from imgwas.brain import volumes
-from imgwas.brain.volumes import estimate_blur, volume_readout
+from imgwas.brain.blur import estimate_blur
+from imgwas.brain.volumes import volume_readout
 from imgwas.errors import DegenerateError, InconsistentError, UsageError
 from imgwas.simulate.brains import ANATOMY, simulate_brains
 from imgwas.types import Atlas

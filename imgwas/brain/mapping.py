@@ -36,7 +36,9 @@ class MapSettings:
 
     ``draws`` effect vectors of chance make the null of the largest z and of region shares;
     ``level`` is the family-wise level and the false discovery rate; ``gate`` is the -log10 P of the
-    test of all latents together from which a variant's map is called a finding.
+    test of all latents together from which a variant's map is called a finding; ``blur`` says by
+    how many mm pictures are softer than images (:func:`imgwas.brain.blur.blur_of_encoder`), which
+    matters where volumes are read off pictures.
     """
 
     draws: int = 1999
@@ -44,6 +46,7 @@ class MapSettings:
     gate: float = 7.30103
     step: float = 1.0
     seed: int = 0
+    blur: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class Mapper:
         self.regions = None
         if atlas is not None:
             self.regions = RegionTests(
-                atlas, decoder, jacobian, self.spread, volumes,
+                atlas, decoder, jacobian, self.spread, volumes, blur=self.settings.blur,
                 draws=self.settings.draws, seed=self.settings.seed + 1,
             )  # fmt: skip
 

@@ -93,10 +93,15 @@ class VolumeReader:
         return columns
 
 
-def reader_of_picture(decoder: Decoder, jacobian: AverageJacobian, atlas: Atlas) -> VolumeReader:
-    """Read volumes off the decoded picture alone: nobody knows what the latents lose."""
+def reader_of_picture(
+    decoder: Decoder, jacobian: AverageJacobian, atlas: Atlas, *, blur: float = 0.0
+) -> VolumeReader:
+    """Read volumes off the decoded picture alone: nobody knows what the latents lose.
+
+    ``blur`` says by how many mm pictures are softer than images (standard deviation).
+    """
     picture = decoder.to_grid(jacobian.picture)
-    readout = volume_readout(picture, atlas, mask=decoder.mask)
+    readout = volume_readout(picture, atlas, mask=decoder.mask, blur=blur)
     n = len(atlas.numbers)
     return VolumeReader(
         np.nan_to_num(readout.relative(jacobian.mean)), np.full(n, np.nan), np.zeros(n),
