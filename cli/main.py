@@ -26,6 +26,8 @@ COMMANDS = {
     "reconstruct": ("imgwas_cli.encode", "latents -> images, beside the originals"),
     "weights": ("imgwas_cli.weights", "published checkpoints -> encoder"),
     "latents": ("imgwas_cli.latents", "transform, report, compare, predict"),
+    "quality": ("imgwas_cli.quality", "genotypes -> missing calls, heterozygosity, sex"),
+    "pca": ("imgwas_cli.pca", "genotypes -> principal components, as covariates"),
     "associate": (
         "imgwas_cli.associate",
         "latents -> statistics: scan every variant for every latent",
