@@ -237,13 +237,23 @@ def test_classes_are_means_and_ellipses():
     assert is_inside(every, extents(every, every.get_legend().get_texts()))
 
 
+def test_classes_beyond_the_colours_take_other_markers():
+    classes = tuple("abcdefghij")
+    ax = component_scatter(people(2), np.arange(N) % 10.0, classes=classes)
+    looks = {
+        (line.get_color(), line.get_marker()) for line in ax.lines if len(line.get_xdata()) == 1
+    }
+    assert len(looks) == 10
+    assert {marker for _, marker in looks} == {"o", "^"}
+
+
 def test_scatters_that_cannot_be():
     with pytest.raises(InconsistentError, match=r"shape \(300, 1\)"):
         component_scatter(people(1))
     with pytest.raises(InconsistentError, match=r"colour \(3,\)"):
         component_scatter(people(2), np.ones(3))
-    with pytest.raises(UsageError, match=r"site has 8 classes\. At most 7"):
-        component_scatter(people(2), np.zeros(N), label="site", classes=tuple("abcdefgh"))
+    with pytest.raises(UsageError, match=r"site has 29 classes\. At most 28"):
+        component_scatter(people(2), np.zeros(N), label="site", classes=tuple(map(str, range(29))))
     with pytest.raises(DegenerateError, match="nobody has both components and the variable"):
         component_scatter(people(2), np.full(N, np.nan))
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Cells and classes with fewer people are not drawn.
 FEWEST = 5
+#: Classes beyond the seven colours take the next marker.
+_MARKERS = "o^sD"
 
 
 def component_scatter(
@@ -61,9 +63,10 @@ def component_scatter(
             explain(f"scores have shape {scores.values.shape} and colour {values.shape}",
                     expected="Two columns or more, and one value per person")
         )  # fmt: skip
-    if len(classes) > len(COLOURS):
+    most = len(COLOURS) * len(_MARKERS)
+    if len(classes) > most:
         raise UsageError(explain(f"{label} has {len(classes)} classes",
-                                 expected=f"At most {len(COLOURS)} can be told apart"))  # fmt: skip
+                                 expected=f"At most {most} can be told apart"))  # fmt: skip
     used = np.isfinite(scores.values[:, :2]).all(axis=1) & np.isfinite(values)
     if not used.any():
         raise DegenerateError(explain("nobody has both components and the variable"))
@@ -119,13 +122,14 @@ def _draw_classes(
         own = values == code
         if own.sum() < (1 if individuals else FEWEST):
             continue
-        text, tone = f"{name} ({int(own.sum()):,})", COLOURS[code]
+        text, tone = f"{name} ({int(own.sum()):,})", COLOURS[code % len(COLOURS)]
+        marker = _MARKERS[code // len(COLOURS)]
         if individuals:
-            ax.scatter(x[own], y[own], s=4, color=tone, linewidths=0, alpha=0.6, label=text,
-                       rasterized=True)  # fmt: skip
+            ax.scatter(x[own], y[own], s=5, color=tone, linewidths=0, alpha=0.6, label=text,
+                       marker=marker, rasterized=True)  # fmt: skip
             continue
         centre = np.array([x[own].mean(), y[own].mean()])
-        ax.plot(*centre, "o", color=tone, markersize=4, label=text, zorder=3)
+        ax.plot(*centre, marker, color=tone, markersize=4, label=text, zorder=3)
         size, axes = np.linalg.eigh(np.cov(x[own], y[own]))
         turn = np.linspace(0, 2 * np.pi, 120)
         circle = axes @ (np.sqrt(np.maximum(size, 0))[:, None] * [np.cos(turn), np.sin(turn)])
