@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgwas.errors import DegenerateError, MalformedError, explain
-from imgwas.plots.chromosomes import chromosome_numbers
+from imgwas.plots.chromosomes import chromosome_name, chromosome_numbers
 from imgwas.plots.style import root_of
 
 if TYPE_CHECKING:
@@ -39,8 +39,15 @@ class GenomeAxis:
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, chromosome: np.ndarray, position: np.ndarray, names: Sequence[str]) -> GenomeAxis:
-        """Lay out the chromosomes that occur, with gaps of half a percent."""
+    def of(
+        cls, chromosome: np.ndarray, position: np.ndarray, names: Sequence[str] | None = None
+    ) -> GenomeAxis:
+        """Lay out the chromosomes that occur, with gaps of half a percent.
+
+        ``names`` are those of the numbers; by default the numbers are GWAS-SSF's.
+        """
+        if names is None:
+            names = [chromosome_name(i) for i in range(int(chromosome.max()) + 1)]
         lengths = np.full(len(names), -1.0)
         for start in range(0, len(position), 1_000_000):
             part = slice(start, start + 1_000_000)

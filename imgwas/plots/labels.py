@@ -77,3 +77,14 @@ def label_lane(
             ha="center", va="top" if below else "bottom", clip_on=False,
             style="italic" if italic else "normal",
         )  # fmt: skip
+
+
+def power_text(value: float) -> str:
+    """Write 4.2e-09 as 4.2 × 10⁻⁹, for matplotlib."""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}×10$^{{{int(exponent)}}}$"
+
+
+def counted(n: int, noun: str) -> str:
+    """Write a number with its noun: 1 latent, 2 latents."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -9,7 +9,7 @@ import numpy as np
 
 from imgwas.checks import check_range
 from imgwas.plots.genome import GenomeAxis, Points, points_of
-from imgwas.plots.labels import label_lane
+from imgwas.plots.labels import label_lane, power_text
 from imgwas.plots.style import CHROMOSOME_TONES, LEAD_COLOUR, RC, own_axes
 from imgwas.plots.thin import thin_points
 
@@ -126,6 +126,7 @@ def draw_association(
     leads: np.ndarray,
     study_wide: float | None,
     y_break: float | None = None,
+    below: bool = False,
 ) -> tuple[np.ndarray, Break]:
     """Draw the cloud of points with its thresholds; return where leads stand, and the break."""
     x = genome.place(points.chromosome, points.position)
@@ -138,7 +139,7 @@ def draw_association(
             x[kept][own], height[own], linestyle="none", marker="o", markersize=1.5,
             markeredgewidth=0, color=CHROMOSOME_TONES[number % 2], rasterized=True, zorder=2,
         )  # fmt: skip
-    _draw_lines(ax, breaks, study_wide)
+    _draw_lines(ax, breaks, study_wide, below)
     _frame(ax, genome, breaks, points.neg_log10_p, study_wide)
     return x[leads], breaks
 
@@ -176,17 +177,17 @@ class Break:
         return np.asarray(np.where(nlp <= self.at, nlp, self.at * 1.06 + self.room * above))
 
 
-def _draw_lines(ax: Axes, breaks: Break, study_wide: float | None) -> None:
-    thresholds = [(GENOME_WIDE, "-", "top")]
+def _draw_lines(ax: Axes, breaks: Break, study_wide: float | None, below: bool) -> None:
+    thresholds = {GENOME_WIDE: "-"}
     if study_wide is not None:
-        thresholds.append((study_wide, "--", "bottom"))
-    for value, style, side in thresholds:
+        thresholds[study_wide] = "--"
+    for value, style in thresholds.items():
+        side = "bottom" if (value == min(thresholds)) != below else "top"
         height = float(breaks.shown(np.array([-np.log10(value)]))[0])
         ax.axhline(height, color="#555555", linewidth=0.6, linestyle=style, zorder=1)
         if study_wide is not None:
-            mantissa, exponent = f"{value:.1e}".split("e")
             ax.annotate(
-                f"{mantissa}×10$^{{{int(exponent)}}}$", (1.003, height),
+                power_text(value), (1.003, height),
                 xycoords=("axes fraction", "data"), fontsize=5, va=side, color="#555555",
                 annotation_clip=False,
             )  # fmt: skip
@@ -241,7 +242,7 @@ def lead_names(data: pd.DataFrame, rows: np.ndarray, labels: int | Mapping[str, 
 
 def name_leads(
     ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], *, italic: bool = False,
-    below: bool = False,
+    below: bool = False, noun: str = "loci",
 ) -> None:  # fmt: skip
     """Write names in a lane beside the axes, and say how many lead variants have none."""
     named = np.array([bool(name) for name in names], bool)
@@ -250,7 +251,7 @@ def name_leads(
     label_lane(ax, x[named], y[named], [n for n in names if n], italic=italic, below=below)
     if not named.all():
         ax.annotate(
-            f"and {int((~named).sum()):,} more loci", (1, 1), (-1, 4 if below else -4),
-            xycoords="axes fraction", textcoords="offset points", ha="right",
+            f"and {int((~named).sum()):,}\nmore {noun}", (1.003, 0 if below else 1), (0, 0),
+            xycoords="axes fraction", textcoords="offset points", ha="left",
             va="bottom" if below else "top", fontsize=5.5, color="#555555",
         )  # fmt: skip
