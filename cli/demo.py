@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Planted regions and their variants' changes of log-volume per allele; the last two are deep and
 #: small, where principal components of coarse images see little.
 PLANTED = {
-    "lateral_ventricle_left": 0.10, "temporal_cortex_right": -0.06, "cerebellum_left": 0.06,
+    "lateral_ventricle_left": 0.15, "temporal_cortex_right": -0.06, "cerebellum_left": 0.06,
     "frontal_cortex_right": 0.06, "occipital_cortex_left": -0.07, "parietal_cortex_right": -0.06,
     "brain_stem": 0.06, "temporal_cortex_left": 0.06, "hippocampus_right": 0.06,
     "putamen_left": -0.06,
@@ -39,7 +39,7 @@ PLANTED = {
 @click.option("--grid-mm", default=5.0, show_default=True, help="Voxel size.")
 @click.option("--seed", default=7, show_default=True, help="Everything follows from it.")
 def demo(out: Path, **given: Any) -> None:
-    """Simulate brains with planted genetics, find the loci, and map each back to its region.
+    """Simulate brains with planted genetics, find the loci, map each back to its region.
 
     Brains and genotypes are simulated; an encoder is trained on some people; the others are
     encoded and scanned; loci are found by the test of all latents together; each lead variant is
@@ -100,6 +100,7 @@ def _encode(cohort: ImageCohort, out: Path, given: dict[str, Any]) -> tuple[Load
 
 def _scan(cohort: ImageCohort, latents: Latents, out: Path) -> tuple[SumStats, Loci]:
     """Scan all latents, and find loci by the test of all of them together."""
+    import numpy as np
     from imgwas_cli.associate import choose_progress
 
     import imgwas
@@ -110,7 +111,11 @@ def _scan(cohort: ImageCohort, latents: Latents, out: Path) -> tuple[SumStats, L
         genotypes, latents, covariates, out=out / "results", overwrite=True, omnibus=True,
         command=["imgwas", "demo"], progress=choose_progress(quiet=False),
     )  # fmt: skip
-    loci = imgwas.find_loci(sumstats, genotypes, neg_log10_p="omnibus.combined")
+    scanned = set(latents.sample_ids)
+    columns = [i for i, one in enumerate(genotypes.samples.sample_ids) if one in scanned]
+    loci = imgwas.find_loci(
+        sumstats, genotypes, neg_log10_p="omnibus.combined", columns=np.array(columns)
+    )
     loci.table.to_csv(out / "loci.tsv", sep="\t", index=False)
     return sumstats, loci
 

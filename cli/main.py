@@ -49,8 +49,9 @@ COMMANDS = {
     "export": ("imgwas_cli.export", "statistics -> GWAS-SSF, REGENIE, PLINK 2 or exchange tables"),
     "verify": ("imgwas_cli.export", "compare a folder of results with its checksums"),
     "plot": ("imgwas_cli.plot", "statistics -> Manhattan and QQ figures"),
+    "report": ("imgwas_cli.report", "everything about a scan -> one HTML file"),
     "simulate": ("imgwas_cli.simulate", "write a cohort whose truth is known"),
-    "demo": ("imgwas_cli.demo", "simulate, scan and plot in under a minute"),
+    "demo": ("imgwas_cli.demo", "brains to loci to regions, beside the truth, in two minutes"),
 }
 
 OUT_OF_MEMORY, WRITE_ERROR, BROKEN_PIPE, INTERNAL_BUG, USAGE = 2, 5, 0, 60, 8

@@ -208,7 +208,7 @@ def test_ci_runs_the_readme(name):
     assert f"readme_command {name})" in script
 
 
-def test_readme_leads_from_images_to_a_manhattan_plot(tmp_path, monkeypatch):
+def test_readme_leads_from_images_to_loci_and_back(tmp_path, monkeypatch):
     """On simulated brains small enough to train on in seconds."""
     import torch
     from imgwas_cli.main import run
@@ -229,6 +229,7 @@ def test_readme_leads_from_images_to_a_manhattan_plot(tmp_path, monkeypatch):
     results = imgwas.open_sumstats(tmp_path / "results")
     assert results.latents == ("L000", "L001", "L002")
     assert (tmp_path / "manhattan.pdf").stat().st_size > 1000
+    assert len(list((tmp_path / "maps" / "maps").iterdir())) == 10
 
 
 def test_readme_commands_run_as_written(tmp_path, monkeypatch):

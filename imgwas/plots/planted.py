@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 #: Inches: words, pictures of one kind, names of regions, and the rooms above and below the rows.
-WORDS, PICTURES, NAMES, HEAD, FOOT = 1.28, 1.62, 1.02, 0.34, 0.46
+WORDS, PICTURES, NAMES, HEAD, FOOT = 1.22, 1.62, 1.26, 0.34, 0.46
 #: Between the columns, between two planes, and below each row.
 BETWEEN, BESIDE, BELOW = 0.14, 0.04, 0.22
 PLANTED, OTHER = "#009E73", "#8A8A8A"
