@@ -125,33 +125,21 @@ def _map(
 ) -> tuple[list[EffectMap], Atlas]:
     """Map every lead variant through the decoder; some people's measured volumes calibrate."""
     import imgwas
-    from imgwas.brain.atlas import read_atlas
-    from imgwas.brain.mapping import Mapper, map_many
-    from imgwas.brain.masks import mask_of_images
     from imgwas.brain.output import region_table_of, write_effect_map, write_table
-    from imgwas.brain.variants import find_variants, scan_space, variant_direction
-    from imgwas.brain.volume_change import reader_of_measured
-    from imgwas.brain.workflow import choose_people, differentiate
     from imgwas.images.space import Space
 
     images = imgwas.open_images(cohort.images)
-    space = scan_space(sumstats, latents)
-    people = choose_people(latents, 16)
-    mask = mask_of_images(images)
-    decoder, jacobian = differentiate(
-        loaded.encoder, loaded.digest, people, mask=mask, affine=images.affine
+    assert cohort.regions is not None
+    atlas = imgwas.read_atlas(
+        cohort.regions, cohort.folder / "regions.tsv", space=Space(images.grid, images.affine)
     )
-    atlas = read_atlas(
-        cohort.regions, cohort.folder / "regions.tsv", space=Space(decoder.grid, decoder.affine)
-    )
-    volumes = imgwas.latents_from_frame(cohort.volumes.iloc[-500:])
-    covariates = imgwas.read_covariates(cohort.covariates, categorical=["sex"])
-    reader = reader_of_measured(latents, volumes, atlas, covariates)
-    mapper = Mapper(decoder, jacobian, space.covariance, people, atlas=atlas, volumes=reader)
-    leads = find_variants(sumstats, list(loci.table["lead_variant"]))
-    directions = [variant_direction(sumstats, space, row) for _, row in leads.iterrows()]
-    with bar(len(directions), "map", "locus") as progress:
-        maps = map_many(mapper, directions, progress)
+    with bar(loaded.encoder.n_latents, "map", "latent") as progress:
+        maps = imgwas.map_to_brain(
+            list(loci.table["lead_variant"]), sumstats, loaded, latents, images, atlas=atlas,
+            volumes=imgwas.latents_from_frame(cohort.volumes.iloc[-500:]),
+            covariates=imgwas.read_covariates(cohort.covariates, categorical=["sex"]),
+            progress=progress,
+        )  # fmt: skip
     folder = cohort.folder / "maps"
     folder.mkdir(exist_ok=True)
     for one in maps:
