@@ -1,0 +1,96 @@
+"""Figures inside the page: matplotlib figures and picture files as small embedded pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imgwas.errors import MalformedError, explain
+from imgwas.report.markup import Child, Html, tag
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from PIL.Image import Image
+
+#: Dots per inch of drawn figures, and pixels of the page for each inch.
+DPI, PAGE = 190, 120
+#: Pictures from files are not wider than this.
+WIDEST = 1500
+_LARGEST = 200_000_000
+
+
+def figure_block(
+    drawn: Axes | Figure | SubFigure | Path, *, alt: str, caption: Child = "", name: str = ""
+) -> Html:
+    """Embed a figure with its description and caption.
+
+    Parameters
+    ----------
+    drawn : Axes, Figure or path
+        What matplotlib drew, or a PNG file.
+    alt : str
+        What the figure shows, for people who cannot see it.
+    caption : text or element
+        Written below.
+    name : str
+        Anchor.
+    """
+    picture = _open(drawn) if isinstance(drawn, Path) else _drawn(drawn)
+    address, width, height = _packed(picture)
+    image = tag("img", src=address, alt=alt, width=width, height=height, loading="lazy")
+    below = tag("figcaption", caption) if caption else None
+    return tag("figure", image, below, id=name or None)
+
+
+def _drawn(drawn: Axes | Figure | SubFigure) -> Image:
+    import matplotlib as mpl
+    from PIL import Image
+
+    from imgwas.plots.style import RC, root_of
+
+    buffer = io.BytesIO()
+    with mpl.rc_context(RC):
+        root_of(drawn.figure).savefig(buffer, format="png", dpi=DPI)
+    return Image.open(buffer)
+
+
+def _open(path: Path) -> Image:
+    from PIL import Image
+
+    try:
+        picture = Image.open(path, formats=["PNG"])
+        if picture.width * picture.height > _LARGEST:
+            raise MalformedError(explain(f"{path} has {picture.width} x {picture.height} pixels"))
+        picture.load()
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise MalformedError(explain(f"{path} is no PNG picture ({error})")) from error
+    return picture
+
+
+def _packed(picture: Image) -> tuple[str, int, int]:
+    """Shrink to the page's width; give the address and the size on the page.
+
+    Of a drawing with few colours and of WebP the smaller one is kept.
+    """
+    from PIL import Image
+
+    flat = Image.new("RGB", picture.size, "white")
+    flat.paste(picture, mask=picture.getchannel("A") if picture.mode == "RGBA" else None)
+    if flat.width > WIDEST:
+        height = round(flat.height * WIDEST / flat.width)
+        flat = flat.resize((WIDEST, height), Image.Resampling.LANCZOS)
+    few = flat.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    kinds = {"png": _bytes(few, "PNG", optimize=True), "webp": _bytes(flat, "WEBP", quality=82)}
+    kind = min(kinds, key=lambda name: len(kinds[name]) * (1.0 if name == "png" else 1.5))
+    text = base64.b64encode(kinds[kind]).decode("ascii")
+    scale = PAGE / DPI
+    return f"data:image/{kind};base64,{text}", round(flat.width * scale), round(flat.height * scale)
+
+
+def _bytes(picture: Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format=kind, **options)
+    return buffer.getvalue()
