@@ -66,7 +66,7 @@ variant_lists = stack(
 @click.option("--n", type=click.IntRange(1), default=10, show_default=True, help="Components.")
 @click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True), default=1e-3,
               show_default=True, help="Relative residual at which passes end.")  # fmt: skip
-@click.option("--max-passes", type=click.IntRange(1), default=40, show_default=True,
+@click.option("--max-passes", type=click.IntRange(1), default=15, show_default=True,
               help="Passes over the file.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random vectors.")
 @options.threads
