@@ -10,6 +10,7 @@ from imgwas_cli.running import bar
 
 if TYPE_CHECKING:
     from imgwas.brain.mapping import EffectMap, Mapper
+    from imgwas.types import Atlas
 
 
 def write_walks(
@@ -24,6 +25,7 @@ def write_walks(
     from imgwas.brain.traversal import AMOUNTS, amount_curves, traverse
     from imgwas.filenames import file_names
     from imgwas.plots import original_shifted_difference, save_figure, traversal_strip
+    from imgwas.plots.map_figures import place_of
     from imgwas.plots.traversal import traversal_gif
 
     out.mkdir(exist_ok=True)
@@ -36,13 +38,15 @@ def write_walks(
             pictures = traverse(decoder, mapper.people, one.direction, mapper.covariance)
             images = np.stack([decoder.to_grid(picture) for picture in pictures])
             path = out / stems[name]
-            strip = traversal_strip(images, AMOUNTS, decoder.affine)
+            atlas = None if mapper.regions is None else mapper.regions.atlas
+            place = place_of(one, atlas)
+            strip = traversal_strip(images, AMOUNTS, decoder.affine, at=place)
             save_figure(strip, path.with_name(f"{path.name}_strip.{given['figures']}"))
-            pair = original_shifted_difference(images[3], images[-1], decoder.affine)
+            pair = original_shifted_difference(images[3], images[-1], decoder.affine, at=place)
             save_figure(pair, path.with_name(f"{path.name}_shifted.{given['figures']}"))
             plt.close("all")
             traversal_gif(path.with_name(f"{path.name}.gif"), images, AMOUNTS, decoder.affine,
-                          title=name)  # fmt: skip
+                          at=place, title=name)  # fmt: skip
             if mapper.regions is not None:
                 curve = amount_curves(decoder, pictures, AMOUNTS, mapper.regions.atlas)
                 curves.append(curve.assign(name=name))
@@ -52,6 +56,31 @@ def write_walks(
         table = pd.concat(curves, ignore_index=True)[["name", "region", "amount", "change"]]
         write_table(out / "curves.tsv", table, ["mean change of intensity; amount in SD"])
     click.echo(f"walks    {len(pairs)} in {out}")
+
+
+def write_outside(
+    out: Path, found: list[EffectMap], atlas: Atlas | None, given: dict[str, Any]
+) -> None:
+    """Paint the mean effect of every region on the brain, a picture a direction."""
+    import matplotlib.pyplot as plt
+
+    from imgwas.errors import UsageError, explain
+    from imgwas.filenames import file_names
+    from imgwas.plots import region_picture, save_figure
+
+    if atlas is None:
+        raise UsageError(explain("--outside needs regions", do="Give --atlas"))
+    out.mkdir(exist_ok=True)
+    stems = file_names([one.direction.name for one in found])
+    with bar(len(found), "outside", "picture", quiet=given["quiet"]) as progress:
+        for one in found:
+            values = dict(zip(one.regions["region"], one.regions["effect"], strict=True))
+            figure = region_picture(values, atlas, label=one.effect.unit)
+            save_figure(figure, out / f"{stems[one.direction.name]}.{given['figures']}")
+            plt.close("all")
+            if progress is not None:
+                progress(1)
+    click.echo(f"pictures {len(found)} in {out}")
 
 
 def write_brainpainter(path: Path, found: list[EffectMap]) -> None:

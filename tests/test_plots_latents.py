@@ -178,7 +178,7 @@ def test_nuisance_rows_are_terms_below_the_joint_r2():
     np.testing.assert_allclose(image[0], joint)
     np.testing.assert_allclose(image[1], report.matrix("r2_unique").loc[joint.index, "age"])
     names = [text.get_text() for text in ax.get_yticklabels()]
-    assert names == ["all together", "age", "site", "head_size_scaling_facto…"]
+    assert names == ["all together", "age", "site", "head_size_scaling…r_2019"]
     with pytest.raises(UsageError, match="column is 'r2'"):
         nuisance_heatmap(report, column="r2")
 

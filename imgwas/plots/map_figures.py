@@ -38,7 +38,9 @@ class MapLike(Protocol):
 
 
 def map_page(one: MapLike, background: Volume, atlas: Atlas | None = None) -> Figure:
-    """Draw one direction: three planes through the peak, a lightbox, and the regions' volumes.
+    """Draw one direction: three planes, a lightbox, and the regions' volumes.
+
+    The planes go through the largest change inside the region that stands out.
 
     Parameters
     ----------
@@ -62,8 +64,8 @@ def map_page(one: MapLike, background: Volume, atlas: Atlas | None = None) -> Fi
         left, right = upper, None
         if has_regions:
             left, right = np.ravel(np.asarray(upper.subfigures(1, 2, width_ratios=[1.8, 1])))
-        outline = _outline(one, atlas)
-        brain_slices(effect, background=background, contour=outline, figure=left)
+        place, outline = place_of(one, atlas), _outline(one, atlas)
+        brain_slices(effect, background=background, at=place, contour=outline, figure=left)
         brain_lightbox(effect, background=background, slices=8, columns=8, figure=lower)
         if right is not None:
             _regions(one, right.add_axes((0.52, 0.2, 0.45, 0.62)))
@@ -89,6 +91,24 @@ def _outline(one: MapLike, atlas: Atlas | None) -> np.ndarray | None:
     if atlas is None or not len(one.regions):
         return None
     return np.asarray(atlas.labels == int(one.regions.iloc[0]["label"]))
+
+
+def place_of(one: MapLike, atlas: Atlas | None = None) -> tuple[float, float, float]:
+    """Where to look at a map, in mm: the largest change inside the region that stands out.
+
+    Without an atlas, inside the brain. The map is smoothed by a voxel first: single voxels at the
+    edge of the brain change most where heads differ, and show nothing.
+    """
+    from scipy import ndimage
+
+    size = np.abs(np.asarray(one.effect.values, np.float64))
+    smooth = np.asarray(ndimage.gaussian_filter(size, 1.0)) * one.effect.mask
+    outline = _outline(one, atlas)
+    if outline is not None and (smooth * outline).any():
+        smooth = smooth * outline
+    index = np.unravel_index(int(smooth.argmax()), smooth.shape)
+    x, y, z = (one.effect.affine @ [*index, 1])[:3]
+    return float(x), float(y), float(z)
 
 
 def _title(one: MapLike) -> str:

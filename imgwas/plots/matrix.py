@@ -48,5 +48,5 @@ def name_axis(ax: Axes, names: Sequence[str], side: str) -> None:
 
 
 def shortened(name: str) -> str:
-    """Cut a long name."""
-    return name if len(name) <= 24 else f"{name[:23]}…"
+    """Cut a long name in the middle: its end often says left or right."""
+    return name if len(name) <= 24 else f"{name[:17]}…{name[-6:]}"
