@@ -15,6 +15,7 @@ import imgwas
 from imgwas.errors import DegenerateError, MalformedError, UsageError
 from imgwas.genetics.component_files import read_loadings, write_components
 from imgwas.genetics.pruning import LONG_RANGE_LD, outside_long_range_ld
+from imgwas.genotypes import ArrayGenotypes
 from tests.data import data_file
 from tests.filesets import random_dosage, write_fileset
 
@@ -346,3 +347,24 @@ def test_command_with_fitted_people_and_long_range(tmp_path, capsys):
     assert "74 variants in regions of long-range LD" in capsys.readouterr().err
     assert run([*command, "--keep-long-range"]) == 0
     assert json.loads((tmp_path / "pcs.json").read_text())["n_variants"] > settings["n_variants"]
+
+
+def test_one_file_a_chromosome_and_arrays(tmp_path):
+    """The same components and variants from one file, from two, and from memory."""
+    dosage = structured(m=120, n=61)
+    names = ["1"] * 70 + ["2"] * 50
+    whole = imgwas.open_genotypes(write_fileset(tmp_path, dosage, name="all", chromosome=names))
+    for name, rows in (("c1", slice(0, 70)), ("c2", slice(70, 120))):
+        write_fileset(tmp_path, dosage[rows], name=name, chromosome=names[rows])
+    parts = imgwas.open_genotypes(str(tmp_path / "c{chr}"))
+    expected = imgwas.genotype_components(whole, 3, **LOOSE).values
+    assert np.array_equal(imgwas.genotype_components(parts, 3, **LOOSE).values, expected)
+    arrays = ArrayGenotypes(dosage, whole.variants, whole.samples)
+    assert np.array_equal(imgwas.genotype_components(arrays, 3, **LOOSE).values, expected)
+    pruning = imgwas.LdPruning(20, 1, 0.1, "variants")
+    kept = imgwas.prune_variants(whole, pruning)
+    assert 20 < len(kept) < 120
+    for other in (parts, arrays):
+        assert np.array_equal(imgwas.prune_variants(other, pruning), kept)
+    first, second = (imgwas.genotype_quality(g).people for g in (whole, parts))
+    pd.testing.assert_frame_equal(first, second)
