@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from imgwas_cli.options import FILE, FOLDER, Command
+from imgwas_cli.plot_genome import brisbane, miami
+from imgwas_cli.plot_heritability import h2, rg
+from imgwas_cli.plot_loci import heatmap, phewas, upset
+from imgwas_cli.plot_regional import regional
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,14 +37,17 @@ def plot() -> None:
 @click.option("--write-data", type=FILE, help="Also write what is drawn, as TSV.")
 def manhattan(results: Path, out: Path, **given: Any) -> None:
     """Draw -log10 P along the genome, lead variants named."""
-    from imgwas.plots import aggregated_manhattan, save_figure
+    from imgwas.plots import aggregated_manhattan, genome_points, save_figure
     from imgwas.plots import manhattan as draw
     from imgwas.sumstats import open_sumstats
 
     sumstats = open_sumstats(results)
     one = given["latent"] or (sumstats.latents[0] if len(sumstats.latents) == 1 else None)
-    data = sumstats.latent(one) if one else sumstats.best_latent()
-    data = _on_chromosome(data, given["chromosome"])
+    if given["write_data"]:
+        data = sumstats.latent(one) if one else sumstats.best_latent()
+        data = _on_chromosome(data, given["chromosome"])
+    else:
+        data = genome_points(sumstats, one, chromosome=given["chromosome"])
     options = {"labels": given["labels"], "y_break": given["y_break"]}
     if one:
         ax = draw(data, **options)
@@ -83,6 +90,10 @@ def qq(results: Path, out: Path, **given: Any) -> None:
     click.echo(f"wrote {save_figure(ax.figure, out)}", err=True)
     if data is not None:
         _write_data(data, given["write_data"])
+
+
+for command in (miami, regional, heatmap, phewas, rg, h2, brisbane, upset):
+    plot.add_command(command)
 
 
 def _columns(sumstats: SumStats, names: list[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 #: Inches of a lane, inches a character of a gene's name takes, and lanes drawn at most.
-LANE, CHARACTER, MOST_LANES = 0.17, 0.05, 10
+LANE, CHARACTER, MOST_LANES = 0.17, 0.056, 10
 _CODING, _OTHER = "#1F4E79", "#8A8A8A"
 
 

@@ -24,7 +24,9 @@ PLACE = ("chromosome", "base_pair_location", "variant_id")
 KEEP_ABOVE, COLUMNS, ROWS = 4.0, 4800, 600
 
 
-def genome_points(results: SumStats, what: str | None = None) -> pd.DataFrame:
+def genome_points(
+    results: SumStats, what: str | None = None, *, chromosome: str | None = None
+) -> pd.DataFrame:
     """Read what a Manhattan or Miami plot can show, in memory that does not grow with the scan.
 
     Every variant with -log10 P of 4 or more is returned, and below that the first of each cell of a
@@ -37,6 +39,8 @@ def genome_points(results: SumStats, what: str | None = None) -> pd.DataFrame:
     what : str, optional
         A latent, or a column of -log10 P such as ``omnibus.combined``. By default the smallest P
         over all latents.
+    chromosome : str, optional
+        Only this one; a contig by its own name.
 
     Returns
     -------
@@ -52,7 +56,7 @@ def genome_points(results: SumStats, what: str | None = None) -> pd.DataFrame:
         If no variant was tested.
     """
     reader = ValueReader(results, what)
-    grid = _Grid(results)
+    grid = _Grid(results, chromosome)
     kept = [grid.choose(block, *reader.values(block))
             for block in results.iter_blocks([*PLACE, *reader.columns])]  # fmt: skip
     table: pd.DataFrame = pa.concat_tables(kept).to_pandas()
@@ -107,8 +111,16 @@ class ValueReader:
 class _Grid:
     """Which cells of the page have a point already."""
 
-    def __init__(self, results: SumStats) -> None:
+    def __init__(self, results: SumStats, chromosome: str | None) -> None:
         self.ends = _ends(results)
+        if chromosome is not None:
+            wanted = chromosome_name(chromosome)
+            if wanted not in self.ends:
+                raise DegenerateError(
+                    explain(f"no variant is on chromosome {chromosome}",
+                            expected=f"One of {', '.join(list(self.ends)[:30])}")
+                )  # fmt: skip
+            self.ends = {wanted: self.ends[wanted]}
         width = max(sum(self.ends.values()) / COLUMNS, 1.0)
         self.width = width
         self.taken = {name: np.zeros((int(end / width) + 1) * ROWS, bool)
@@ -119,7 +131,7 @@ class _Grid:
         names, numbers = dictionary_of(block["chromosome"])
         position = to_numpy(block["base_pair_location"])
         rows = [self._rows(name, np.flatnonzero((numbers == i) & ~np.isnan(nlp)), position, nlp)
-                for i, name in enumerate(names)]  # fmt: skip
+                for i, name in enumerate(names) if chromosome_name(name) in self.ends]  # fmt: skip
         chosen = np.sort(np.concatenate([np.empty(0, np.int64), *rows]))
         labels = pa.array([chromosome_name(name) for name in names], pa.string())
         table = block.select(list(PLACE)).take(from_numpy(chosen))

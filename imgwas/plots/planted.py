@@ -312,7 +312,7 @@ def _draw_regions(
         if mine and row.truth is not None:
             ax.plot(row.truth, number, "D", color="black", fillstyle="none", markersize=6,
                     markeredgewidth=0.9, zorder=4)  # fmt: skip
-        text = f"{one['rank']:.0f}  {_named(str(one['region']), 19)}"
+        text = f"{one['rank']:.0f}  {_named(str(one['region']), 24)}"
         ax.annotate(text, (0, number), xycoords=("axes fraction", "data"), xytext=(-4, 0),
                     textcoords="offset points", ha="right", va="center", fontsize=6,
                     color=tone if mine else "#444444")  # fmt: skip
