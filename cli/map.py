@@ -33,7 +33,7 @@ GROUPS = {
                       "perdi_people"],
     "Regions": ["atlas", "atlas_names", "merge_hemispheres", "volumes"],
     "How sure": ["draws", "gate", "level", "seed"],
-    "Also": ["traverse", "brainpainter", "compare"],
+    "Also": ["traverse", "outside", "brainpainter", "compare"],
     "Output": ["out", "no_figures", "figures", "quiet", "verbose"],
 }  # fmt: skip
 
@@ -78,6 +78,7 @@ GROUPS = {
 @click.option("--level", default=0.05, show_default=True, help="Family-wise level, and FDR.")
 @click.option("--seed", default=0, show_default=True, help="Of people and draws.")
 @click.option("--traverse", is_flag=True, help="Walks from -3 to 3 SD: strips, gifs, curves.")
+@click.option("--outside", is_flag=True, help="Regions painted on the brain, seen from outside.")
 @click.option("--brainpainter", is_flag=True, help="Also a CSV of 82 regions for BrainPainter.")
 @click.option("--compare", type=FOLDER, help="Maps of another training seed: how far they agree.")
 @options.out_folder
@@ -108,6 +109,10 @@ def map(results: Path | None, **given: Any) -> None:  # noqa: A001
         from imgwas_cli.map_extras import write_walks
 
         write_walks(out / "walks", mappers, each, given)
+    if given["outside"]:
+        from imgwas_cli.map_extras import write_outside
+
+        write_outside(out / "outside", found, inputs.atlas, given)
     if given["brainpainter"]:
         from imgwas_cli.map_extras import write_brainpainter
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from imgwas_cli.map_inputs import MapInputs
 
     from imgwas.brain.mapping import Mapper
+    from imgwas.types import Atlas, BrainMap
 
 
 def write_perdi(out: Path, mapper: Mapper, inputs: MapInputs, given: dict[str, Any]) -> None:
@@ -52,6 +53,8 @@ def write_perdi(out: Path, mapper: Mapper, inputs: MapInputs, given: dict[str, A
             )  # fmt: skip
             write_map(out / f"{name}_{kind}.nii.gz", brain_map)
             if kind == "perdi" and inputs.atlas is not None:
+                if not given["no_figures"]:
+                    _draw_sums(out / f"{name}_sums.{given['figures']}", brain_map, inputs.atlas)
                 table = region_table(brain_map, inputs.atlas)
                 table.insert(0, "latent", name)
                 tables.append(table.sort_values("ks", ascending=False, ignore_index=True))
@@ -59,3 +62,16 @@ def write_perdi(out: Path, mapper: Mapper, inputs: MapInputs, given: dict[str, A
         note = f"PerDI over {len(people)} people: ks is the published score, it has no P"
         write_table(out / "regions.tsv", pd.concat(tables, ignore_index=True), [note])
     click.echo(f"perdi    {len(done)} latents in {out}")
+
+
+def _draw_sums(path: Path, brain_map: BrainMap, atlas: Atlas) -> None:
+    """Draw the running sum of every region."""
+    import matplotlib.pyplot as plt
+
+    from imgwas.brain.regions import ks_running_sum
+    from imgwas.plots import ks_curves, save_figure
+
+    walked = ks_running_sum(brain_map, atlas)
+    ax = ks_curves(dict(zip(walked.names, walked.sums, strict=True)), title=brain_map.name)
+    save_figure(ax.figure, path)
+    plt.close("all")

@@ -52,19 +52,18 @@ def run_map(study, *words, out="maps", results=("results",)):
     return imgwas("map", *results, *words, "--out", out, folder=study[0])
 
 
-def test_variants_to_regions_with_figures_and_everything(study):
+def test_variants_latents_and_traits_to_regions(study):
     folder, cohort = study
-    ids = ",".join(cohort.truth["variant_id"].iloc[:1])
+    planted = cohort.truth.iloc[0]["variant_id"]
     done = run_map(
-        study, *BASIC, *ATLAS, "--variant", ids, "--latent", "L001", "--component", "1",
+        study, *BASIC, *ATLAS, "--variant", planted, "--latent", "L001", "--component", "1",
         "--trait", "covariates.tsv", "--trait-name", "age,sex", "--draws", "199", "--people", "2",
-        "--volumes", "volumes.tsv", "--gate", "2", "--traverse", "--perdi", "--perdi-people", "12",
-        out="maps",
+        "--volumes", "volumes.tsv", "--gate", "2", "--no-figures", out="maps",
     )  # fmt: skip
     assert done.code == 0, done.text
     out = folder / "maps"
     maps = pd.read_csv(out / "maps.tsv", sep="\t", comment="#").set_index("name")
-    assert list(maps.index) == [cohort.truth["variant_id"].iloc[0], "L001", "PC1", "age", "sex"]
+    assert list(maps.index) == [planted, "L001", "PC1", "age", "sex"]
     assert (maps["agreement_finite"] > 0.999).all()
     assert (maps["agreement_people"] > 0.999).all()
     assert maps.loc["sex", "per"] == "group"
@@ -72,19 +71,27 @@ def test_variants_to_regions_with_figures_and_everything(study):
     regions = pd.read_csv(out / "regions.tsv", sep="\t", comment="#")
     assert len(regions) == len(maps) * len(pd.read_csv(folder / "regions.tsv", sep="\t"))
     assert regions["share_p"].dropna().between(1 / 200, 1).all()
-    planted = cohort.truth.iloc[0]
-    volume = read_volume(out / "maps" / f"{planted['variant_id']}_effect.nii.gz")
+    volume = read_volume(out / "maps" / f"{planted}_effect.nii.gz")
     template = read_volume(folder / "template.nii.gz")
     assert volume.grid == template.grid
     np.testing.assert_allclose(volume.affine, template.affine)
     assert np.abs(volume.values).max() > 0
-    for name in ("figures/L001.png", "figures/regions.png", "walks/age_strip.png", "walks/sex.gif",
-                 "walks/L001_shifted.png", "walks/curves.tsv", "perdi/L001_perdi.nii.gz",
-                 "perdi/regions.tsv", "jacobian.safetensors"):  # fmt: skip
-        assert (out / name).stat().st_size > 100, name
+    assert (out / "jacobian.safetensors").exists()
     about = json.loads((out / "map.json").read_text())
     assert about["encoder"] == "pca"
     assert not any(one in (out / "map.json").read_text() for one in cohort.volumes["IID"][:20])
+
+
+def test_every_figure_is_drawn(study):
+    done = run_map(
+        study, *BASIC, *ATLAS, "--latent", "L001", "--traverse", "--outside", "--perdi",
+        "--perdi-people", "6", "--people", "1", "--draws", "19", results=(), out="drawn",
+    )  # fmt: skip
+    assert done.code == 0, done.text
+    for name in ("figures/L001.png", "walks/L001_strip.png", "walks/L001.gif",
+                 "walks/L001_shifted.png", "walks/curves.tsv", "perdi/L001_perdi.nii.gz",
+                 "perdi/regions.tsv", "perdi/L001_sums.png", "outside/L001.png"):  # fmt: skip
+        assert (study[0] / "drawn" / name).stat().st_size > 100, name
 
 
 def test_finished_derivatives_are_used_again_and_seeds_compared(study):
@@ -169,6 +176,7 @@ REFUSED = [
     ((*BASIC, "--mask", "template.nii.gz", "--latent", "L001", "--draws", "5"), 13,
      "5 draws cannot show a level", False),
     ((*BASIC, "--loci", "covariates.tsv"), 6, "has no column of variants", True),
+    ((*BASIC, "--latent", "L001", "--outside"), 8, "--outside needs regions", False),
     ((*BASIC, "--latent", "L001", "--brainpainter"), 8, "--brainpainter needs regions", False),
 ]  # fmt: skip
 
