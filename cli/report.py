@@ -24,7 +24,15 @@ imgwas report results/ --loci loci.tsv --maps maps/ --heritability heritability/
     cls=Command,
     example=EXAMPLE,
     groups={
-        "What to show": ["loci", "maps", "heritability", "replication", "traits", "encoder"],
+        "What to show": [
+            "loci",
+            "maps",
+            "heritability",
+            "replication",
+            "traits",
+            "encoder",
+            "omnibus",
+        ],
         "Regional plots": ["bfile", "genes"],
         "Origin of the latents": ["latents"],
         "Output": ["out", "title", "quiet", "verbose"],
@@ -37,6 +45,7 @@ imgwas report results/ --loci loci.tsv --maps maps/ --heritability heritability/
 @click.option("--replication", type=FOLDER, help="Folder of imgwas replicate.")
 @click.option("--traits", type=FOLDER, help="Folder of imgwas traits.")
 @click.option("--encoder", type=FOLDER, help="Folder of imgwas train.")
+@click.option("--omnibus", is_flag=True, help="Test all latents at once, if the scan did not.")
 @click.option("--latents", type=FILE, help="Table of latents: which encoder made them.")
 @click.option("--bfile", metavar="PREFIX", help="Genotypes of the scan, for LD.")
 @click.option("--genes", type=FILE, help="GTF, GFF3, BED or PLINK's list, as for imgwas loci.")

@@ -36,7 +36,11 @@ def genome_axis(genome: Genome) -> GenomeAxis:
 
 
 def manhattan_data(
-    sumstats: SumStats, genome: Genome, loci: pd.DataFrame, thresholds: Sequence[tuple[str, float]]
+    sumstats: SumStats,
+    genome: Genome,
+    loci: pd.DataFrame,
+    thresholds: Sequence[tuple[str, float]],
+    on: str = "best",
 ) -> dict[str, Any]:
     """Everything that the page's script needs to draw.
 
@@ -48,6 +52,8 @@ def manhattan_data(
         Table of loci; markers stand at their lead variants.
     thresholds : sequence of (label, -log10 P)
         Horizontal lines.
+    on : str
+        What the loci were found on; that is shown first.
     """
     axis = genome_axis(genome)
     x = axis.place(genome.chromosome, genome.position)
@@ -66,8 +72,14 @@ def manhattan_data(
         "latents": list(sumstats.latents),
         "thresholds": [{"label": name, "y": float(y)} for name, y in thresholds],
         "layers": layers,
+        "first": first_layer(on, len(layers)),
         "loci": _markers(axis, genome, x, loci),
     }
+
+
+def first_layer(on: str, n: int) -> int:
+    """Number of the layer that the loci were found on."""
+    return 1 if n > 1 and on.startswith("omnibus.") else 0
 
 
 def _layer(
@@ -91,12 +103,18 @@ def _layer(
 
 
 def thinned(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Points that draw the same picture: see :data:`KEEP_ABOVE` and :data:`MOST_STRONG`."""
+    """Points that draw the same picture: see :data:`KEEP_ABOVE` and :data:`MOST_STRONG`.
+
+    Of each cell any one stays, not the first, which would show as stripes under a magnifier.
+    """
+    shuffled = np.random.default_rng(0).permutation(len(x))
     columns, rows = GRID
-    kept = thin_points(x, y, keep_above=KEEP_ABOVE, columns=columns, rows=rows)
+    kept = shuffled[
+        thin_points(x[shuffled], y[shuffled], keep_above=KEEP_ABOVE, columns=columns, rows=rows)
+    ]
     strong = kept[y[kept] >= KEEP_ABOVE]
     if len(strong) <= MOST_STRONG:
-        return kept
+        return np.sort(kept)
     columns, rows = FINE_GRID
     fine = strong[
         thin_points(x[strong], y[strong], keep_above=float(y[strong].max()),

@@ -57,6 +57,7 @@ def write_report(
     traits: str | Path | None = None,
     replication: str | Path | None = None,
     encoder: str | Path | None = None,
+    omnibus: bool = False,
     latents: str | Path | None = None,
     genotypes: Genotypes | None = None,
     genes: Genes | None = None,
@@ -78,6 +79,8 @@ def write_report(
         ``loci.tsv`` of ``imgwas loci``. Without it loci are found by distance.
     maps, heritability, traits, replication, encoder : path, optional
         Folders of ``imgwas map``, ``heritability``, ``traits``, ``replicate`` and ``train``.
+    omnibus : bool
+        Test all latents at once where the scan did not (``imgwas associate --omnibus``).
     latents : path, optional
         Table of latents: says which encoder made them. Its ids are masked wherever text has them.
     genotypes : Genotypes, optional
@@ -107,7 +110,7 @@ def write_report(
         results, loci=loci, latents=latents, genotypes=genotypes, maps=maps,
         heritability=heritability, traits=traits, replication=replication, encoder=encoder,
     )  # fmt: skip
-    study = read_study(sources, progress)
+    study = read_study(sources, progress, omnibus=omnibus)
     study.genotypes, study.genes = genotypes, genes
     text = page_of(study, title or _default_title(sources)).encode("utf-8")
     if len(text) > MOST_BYTES:
@@ -118,7 +121,9 @@ def write_report(
     return Path(out)
 
 
-def read_study(sources: Sources, progress: Callable[[int], object] | None = None) -> Study:
+def read_study(
+    sources: Sources, progress: Callable[[int], object] | None = None, *, omnibus: bool = False
+) -> Study:
     """Read everything that sections share off the scan."""
     sumstats = sources.sumstats
     n = len(sumstats.latents)
@@ -127,6 +132,7 @@ def read_study(sources: Sources, progress: Callable[[int], object] | None = None
         sumstats,
         leads[["variant_id", "base_pair_location"]],
         progress and (lambda rows: progress(rows * n)),
+        omnibus=omnibus,
     )
     latents = read_latents(sumstats, progress and (lambda _: progress(sumstats.n_variants)))
     names = ids_of(sumstats, np.array([one.top_row for one in latents], np.int64))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 DPI, PAGE = 190, 120
 #: Pictures from files are not wider than this.
 WIDEST = 1500
+#: A picture loses details where keeping all would take so many times the bytes.
+LOSS_FROM = 3.0
 _LARGEST = 200_000_000
 
 
@@ -73,7 +75,7 @@ def _open(path: Path) -> Image:
 def _packed(picture: Image) -> tuple[str, int, int]:
     """Shrink to the page's width; give the address and the size on the page.
 
-    Of a drawing with few colours and of WebP the smaller one is kept.
+    Drawings stay exact; photographs and brains, where exactness would cost much, do not.
     """
     from PIL import Image
 
@@ -82,15 +84,15 @@ def _packed(picture: Image) -> tuple[str, int, int]:
     if flat.width > WIDEST:
         height = round(flat.height * WIDEST / flat.width)
         flat = flat.resize((WIDEST, height), Image.Resampling.LANCZOS)
-    few = flat.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    kinds = {"png": _bytes(few, "PNG", optimize=True), "webp": _bytes(flat, "WEBP", quality=82)}
-    kind = min(kinds, key=lambda name: len(kinds[name]) * (1.0 if name == "png" else 1.5))
-    text = base64.b64encode(kinds[kind]).decode("ascii")
+    exact = _bytes(flat, lossless=True, quality=50)
+    photograph = _bytes(flat, quality=85)
+    chosen = exact if len(exact) < LOSS_FROM * len(photograph) else photograph
+    text = base64.b64encode(chosen).decode("ascii")
     scale = PAGE / DPI
-    return f"data:image/{kind};base64,{text}", round(flat.width * scale), round(flat.height * scale)
+    return f"data:image/webp;base64,{text}", round(flat.width * scale), round(flat.height * scale)
 
 
-def _bytes(picture: Image, kind: str, **options: Any) -> bytes:
+def _bytes(picture: Image, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, format=kind, **options)
+    picture.save(buffer, format="WEBP", **options)
     return buffer.getvalue()

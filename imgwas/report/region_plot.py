@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 #: Bases on either side of a locus.
 AROUND = 300_000
+#: Variants that make a figure.
+FEWEST = 4
+GENOME_WIDE = 5e-8
 
 
 @dataclass
@@ -34,6 +37,10 @@ class Surroundings:
     genome : Genome
     study_wide : float
         P of the dashed line.
+    values : (variants,) float array
+        -log10 P that defined the loci.
+    what : str
+        What these are, in words.
     genes : Genes, optional
         Drawn below.
     panel : LdPanel, optional
@@ -43,7 +50,9 @@ class Surroundings:
     """
 
     genome: Genome
-    study_wide: float
+    study_wide: float | None
+    values: np.ndarray
+    what: str
     genes: Genes | None = None
     panel: LdPanel | None = None
     rows: np.ndarray | None = None
@@ -53,25 +62,32 @@ class Surroundings:
         cls,
         sumstats: SumStats,
         genome: Genome,
-        study_wide: float,
+        on: str,
         genotypes: Genotypes | None,
         genes: Genes | None,
     ) -> Surroundings:
-        """Match the genotypes to the scan."""
+        """Match the genotypes to the scan, and choose the P that the loci are made of."""
+        drawn: tuple[float | None, np.ndarray, str] = (
+            GENOME_WIDE / max(len(sumstats.latents), 1), genome.best, "Smallest P over the latents"
+        )  # fmt: skip
+        if on.startswith("omnibus.") and on.removeprefix("omnibus.") in genome.omnibus:
+            drawn = (None, genome.omnibus[on.removeprefix("omnibus.")], "P of all latents together")
         if genotypes is None:
-            return cls(genome, study_wide, genes)
+            return cls(genome, *drawn, genes)
         blocks = [to_numpy(block["row"]) for block in sumstats.iter_blocks(["row"])]
         rows = genotype_rows(sumstats, genotypes, np.concatenate(blocks).astype(np.int64))
-        return cls(genome, study_wide, genes, LdPanel(genotypes), rows)
+        return cls(genome, *drawn, genes, LdPanel(genotypes), rows)
 
     def says(self) -> str:
         """What a caption says of the colours."""
         if self.panel is None:
-            return "No genotypes were given, so LD is not shown."
-        return f"Colours: r² with the lead variant among {self.panel.n_people:,} people."
+            return f"{self.what}. No genotypes were given, so LD is not shown."
+        return (
+            f"{self.what}. Colours: r² with the lead variant among {self.panel.n_people:,} people."
+        )
 
-    def draw(self, at: int, start: int, end: int, name: str) -> Figure | SubFigure:
-        """Draw the smallest P over the latents around a locus.
+    def draw(self, at: int, start: int, end: int, name: str) -> Figure | SubFigure | None:
+        """Draw P of the variants around a locus; None where there are too few for a figure.
 
         Parameters
         ----------
@@ -88,13 +104,15 @@ class Surroundings:
 
         genome = self.genome
         low, high = start - AROUND, end + AROUND
-        here = (genome.position >= low) & (genome.position <= high) & np.isfinite(genome.best)
+        here = (genome.position >= low) & (genome.position <= high) & np.isfinite(self.values)
         inside = np.flatnonzero(here & (genome.chromosome == genome.chromosome[at]))
+        if len(inside) < FEWEST:
+            return None
         table = pd.DataFrame(
             {
                 "chromosome": genome.names[int(genome.chromosome[at])],
                 "base_pair_location": genome.position[inside],
-                "neg_log_10_p_value": genome.best[inside].astype(np.float64),
+                "neg_log_10_p_value": self.values[inside].astype(np.float64),
                 "variant_id": np.where(inside == at, name, ""),
                 "is_lead": inside == at,
             }

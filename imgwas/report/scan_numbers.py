@@ -20,6 +20,8 @@ from imgwas.plots.chromosomes import chromosome_name, chromosome_numbers
 from imgwas.shapes import Float32, Float64, Int64
 from imgwas.sumstats import SumStats
 from imgwas.sumstats.effects import VARIANT_COLUMNS, dictionary_of
+from imgwas.sumstats.joint import OmnibusTest
+from imgwas.sumstats.omnibus_table import omnibus_test
 from imgwas.sumstats.pvalues import neg_log10_p_value
 from imgwas.sumstats.reduce import MEDIAN_CHI2, best_of_block, median_chi2
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 _BUDGET = 200_000_000
 #: Ranks of a QQ plot: the first, and so many further ones.
 _TOP, _REST = 300, 300
+#: Variants that are tested against all latents at a time.
+_ROWS = 8192
 OMNIBUS = ("combined", "joint", "minp")
 
 
@@ -84,7 +88,11 @@ class LatentNumbers:
 
 
 def read_genome(
-    sumstats: SumStats, leads: pd.DataFrame, progress: Callable[[int], object] | None = None
+    sumstats: SumStats,
+    leads: pd.DataFrame,
+    progress: Callable[[int], object] | None = None,
+    *,
+    omnibus: bool = False,
 ) -> tuple[Genome, pd.DataFrame]:
     """Pass over all variants.
 
@@ -95,6 +103,8 @@ def read_genome(
         ``variant_id``, ``base_pair_location`` of variants whose statistics are wanted.
     progress : callable, optional
         Told how many variants were read.
+    omnibus : bool
+        Make the tests of all latents at once where the scan did not.
 
     Returns
     -------
@@ -103,11 +113,13 @@ def read_genome(
         Statistics of the leads: ``latent`` and the columns of :meth:`SumStats.latent`.
     """
     entries = [sumstats.entry(name) for name in sumstats.latents]
-    omnibus = _omnibus_columns(sumstats)
-    columns = [*VARIANT_COLUMNS, *omnibus]
+    stored = _omnibus_columns(sumstats)
+    test = omnibus_test(sumstats) if omnibus and not stored else None
+    tests = OMNIBUS if test else tuple(name.removeprefix("omnibus.") for name in stored)
+    columns = [*VARIANT_COLUMNS, *stored]
     columns += [c for name in sumstats.latents for c in sumstats.columns_of(name)]
     pieces: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("chromosome", "position", "best", "latent", *omnibus)
+        name: [] for name in ("chromosome", "position", "best", "latent", *tests)
     }
     chosen, seen = [], dict[str, int]()
     for block in sumstats.iter_blocks(list(dict.fromkeys(columns))):
@@ -117,16 +129,16 @@ def read_genome(
         pieces["position"].append(position)
         pieces["best"].append(best.astype(np.float32))
         pieces["latent"].append(latent.astype(np.int32))
-        for name in omnibus:
-            pieces[name].append(to_numpy(block[name]).astype(np.float32))
+        for name, values in (_tested(block, test) if test else _read(block, stored)).items():
+            pieces[name].append(values.astype(np.float32))
         chosen.append(_leads_in(block, position, leads))
         if progress is not None:
             progress(block.num_rows)
     whole = {name: np.concatenate(found) for name, found in pieces.items()}
-    tests = {name.removeprefix("omnibus."): whole.pop(name) for name in omnibus}
+    together = {name: whole.pop(name) for name in tests}
     order, names = _in_genome_order(seen)
     chromosome = order[whole.pop("chromosome")]
-    genome = Genome(chromosome, names=names, omnibus=tests, **whole)
+    genome = Genome(chromosome, names=names, omnibus=together, **whole)
     return genome, _statistics(sumstats, pa.concat_tables(chosen))
 
 
@@ -147,6 +159,24 @@ def _in_genome_order(seen: Mapping[str, int]) -> tuple[np.ndarray, tuple[str, ..
 def _omnibus_columns(sumstats: SumStats) -> list[str]:
     there = set(pq.read_schema(sumstats.parts[0]).names)
     return [f"omnibus.{name}" for name in OMNIBUS if f"omnibus.{name}" in there]
+
+
+def _read(block: pa.Table, stored: Sequence[str]) -> dict[str, np.ndarray]:
+    return {name.removeprefix("omnibus."): to_numpy(block[name]) for name in stored}
+
+
+def _tested(block: pa.Table, test: OmnibusTest) -> dict[str, np.ndarray]:
+    """Test some variants against all latents at once, a few thousand at a time."""
+    names = [name for name in block.column_names if name.startswith("t.")]
+    groups = [f"dof.{group}" for group in range(max(test.groups) + 1)]
+    found: dict[str, list[np.ndarray]] = {name: [] for name in OMNIBUS}
+    for start in range(0, block.num_rows, _ROWS):
+        some = block.slice(start, _ROWS)
+        t = np.column_stack([to_numpy(some[name]) for name in names]).astype(np.float64)
+        dof = np.column_stack([to_numpy(some[name]) for name in groups])
+        for name, values in test.columns(t, dof, OMNIBUS).items():
+            found[name].append(values)
+    return {name: np.concatenate(pieces) for name, pieces in found.items()}
 
 
 def _leads_in(block: pa.Table, position: np.ndarray, leads: pd.DataFrame) -> pa.Table:

@@ -85,7 +85,9 @@ def definition_text(study: Study) -> str:
     one = study.sources.loci.definition
     told = {name: one.get(name) for name in ("p1", "p2", "r2", "lead_r2", "kb", "merge_kb", "mhc")}
     numbers = ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
-    text = f"Definition of a locus: preset {one.get('preset')} ({numbers}), on {one.get('on')}."
+    on = {"best": "the smallest P over the latents", "latent": "the P of each latent"}
+    source = on.get(str(one.get("on")), str(one.get("on")))
+    text = f"Definition of a locus: preset {one.get('preset')} ({numbers}), on {source}."
     if study.sources.found_here:
         text += " Found for this page by distance alone; imgwas loci uses LD and names genes."
     elif one.get("ld"):
@@ -134,7 +136,11 @@ def _panels(study: Study) -> Html:
         "neg_log_10_p_value", ascending=False)["lead_variant"]))  # fmt: skip
     by_variant = dict(iter(study.leads.groupby(["variant_id", "base_pair_location"], sort=False)))
     places = Surroundings.of(
-        study.sources.sumstats, study.genome, study.study_wide, study.genotypes, study.genes
+        study.sources.sumstats,
+        study.genome,
+        str(study.sources.loci.definition.get("on")),
+        study.genotypes,
+        study.genes,
     )
     rows = rows_of_leads(study.genome, table)
     panels = []
@@ -193,10 +199,13 @@ def _place(places: Surroundings, locus: _Locus) -> Html | None:
     if not locus.is_pictured:
         return None
     row = locus.row
+    drawn = places.draw(locus.at, int(row.start), int(row.end), str(row.lead_variant))
+    if drawn is None:
+        return paragraph("Too few variants lie around this locus for a picture of its place.")
     return figure_block(
-        places.draw(locus.at, int(row.start), int(row.end), str(row.lead_variant)),
+        drawn,
         alt=f"-log10 P of the variants around {row.lead_variant}",
-        caption=f"Smallest P of each variant over the latents. {places.says()}",
+        caption=places.says(),
     )
 
 

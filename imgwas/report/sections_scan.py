@@ -107,7 +107,8 @@ def manhattan(study: Study) -> Section:
     lines = [("5e-8", -np.log10(5e-8))]
     if len(study.latents) > 1:
         lines.append((f"5e-8 / {len(study.latents)}", -np.log10(study.study_wide)))
-    data = manhattan_data(study.sources.sumstats, study.genome, study.sources.loci.table, lines)
+    on = str(study.sources.loci.definition.get("on"))
+    data = manhattan_data(study.sources.sumstats, study.genome, study.sources.loci.table, lines, on)
     blocks = [_viewer(data), data_block("manhattan-data", data), _without_script(study)]
     blocks += [*_miami(study), *_density(study)]
     return Section("manhattan", "Manhattan plot", join(blocks))
@@ -115,7 +116,10 @@ def manhattan(study: Study) -> Section:
 
 def _viewer(data: dict[str, Any]) -> Html:
     first = data["layers"][0]
-    choices = [tag("option", layer["title"], value=i) for i, layer in enumerate(data["layers"])]
+    choices = [
+        tag("option", layer["title"], value=i, selected=i == data["first"])
+        for i, layer in enumerate(data["layers"])
+    ]
     choose = tag("label", "Show ", tag("select", choices, id="manhattan-layer"))
     buttons = [
         tag("button", title, type="button", id=f"manhattan-{name}")

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 #: Genomic control outside these limits is worth a look.
 LAMBDA_LIMITS = (0.95, 1.10)
+#: Its standard error times the root of the number of independent variants: 1 / (2 f(m) m) with m
+#: the median of chi-square (one degree of freedom) and f its density there.
+LAMBDA_ERROR = 2.33
 _DONE = re.compile(r"done in ([\d,.]+ \w+)")
 _WARNING = re.compile(r"^\S+ WARNING\s+(.*)$", re.MULTILINE)
 
@@ -61,14 +64,20 @@ def warnings_of(study: Study) -> list[str]:
 
 def _warnings_of_control(study: Study) -> list[str]:
     low, high = LAMBDA_LIMITS
-    off = [one for one in study.latents if not low <= one.lambda_gc <= high and one.n_tested]
+    off = [
+        one
+        for one in study.latents
+        if one.n_tested
+        and not low <= one.lambda_gc <= high
+        and abs(one.lambda_gc - 1) > 3 * LAMBDA_ERROR / np.sqrt(one.n_tested)
+    ]
     if not off:
         return []
     worst = max(off, key=lambda one: abs(np.log(one.lambda_gc)))
     return [
         f"Genomic control is outside {low:g} to {high:g} for {len(off):,} of "
-        f"{len(study.latents):,} latents (farthest: {worst.name}, {worst.lambda_gc:.3f}). Few "
-        "variants, structure among people and polygenicity all move it."
+        f"{len(study.latents):,} latents (farthest: {worst.name}, {worst.lambda_gc:.3f}). "
+        "Structure among people, relatives and polygenicity move it."
     ]
 
 

@@ -149,6 +149,16 @@ def _check_same_scan(sources: Sources) -> None:
                 do="Run imgwas map on this folder of results",
             )
         )
+    encoder = sources.facts("encoder", "encoder/encoder.json").get("weights_sha256")
+    made_by = sources.latents.get("weights_sha256")
+    if encoder and made_by and encoder != made_by:
+        raise InconsistentError(
+            explain(
+                f"the latents were not made by the encoder in {sources.folders['encoder']}",
+                where=f"weights {str(made_by)[:12]}, not {str(encoder)[:12]}",
+                do="Name the run that encoded them",
+            )
+        )
     unknown = set(map(str, sources.loci.pairs["latent"])) - set(sources.sumstats.latents)
     if unknown:
         raise InconsistentError(

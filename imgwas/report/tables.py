@@ -58,7 +58,7 @@ class Downloads:
         packed = base64.b64encode(text.encode("utf-8", "replace")).decode("ascii")
         address = f"data:text/tab-separated-values;base64,{packed}"
         self.files[name] = (about, tag("a", name, href=address, download=name))
-        return tag("a", f"{name} ({len(table):,} rows)", href="#downloads", class_="file")
+        return tag("a", f"{name} ({len(table):,} rows)", href="#downloads", data_file=name)
 
 
 def number(value: Any, digits: int = 3) -> str:

@@ -50,6 +50,14 @@
     });
   }
 
+  // ---- a link beside a table saves the file that the list of files holds -------------------------
+  const files = Array.from(document.querySelectorAll("a[download]"));
+  for (const link of document.querySelectorAll("a[data-file]"))
+    link.addEventListener("click", (event) => {
+      const file = files.find((a) => a.download === link.dataset.file);
+      if (file) { event.preventDefault(); file.click(); }
+    });
+
   // ---- panels of loci ----------------------------------------------------------------------------
   const panels = Array.from(document.querySelectorAll("details.panel"));
   let chosen = null;
@@ -125,7 +133,7 @@
     const whole = [0, data.chromosomes[data.chromosomes.length - 1].end];
     const margin = { left: 52, right: 96, top: 14, bottom: 34 };
     const lines = () => data.thresholds.slice(0, layer ? 1 : undefined);
-    let layer = 0, view = whole.slice(), size = [0, 0], top = 10, drag = null, hover = -1;
+    let layer = data.first, view = whole.slice(), size = [0, 0], top = 10, drag = null, hover = -1;
 
     const FOLD = 20;
     function fold(y) { return top > 2 * FOLD && y > FOLD ? FOLD + (y - FOLD) * FOLD / (top - FOLD) : y; }
@@ -178,8 +186,11 @@
       pen.clip();
       if (chosen) shade(colour);
       const radius = to - from < 4000 ? 2.2 : 1.3;
-      for (let i = from; i < to; i++) {
-        pen.fillStyle = chromosomeOf(points.x[i]) % 2 ? colour.light : colour.dark;
+      for (let i = from, last = -1; i < to; i++) {
+        if (last < 0 || points.x[i] > data.chromosomes[last].end) {
+          last = chromosomeOf(points.x[i]);
+          pen.fillStyle = last % 2 ? colour.light : colour.dark;
+        }
         pen.fillRect(px(points.x[i]) - radius, py(points.y[i]) - radius, 2 * radius, 2 * radius);
       }
       markers(colour);
