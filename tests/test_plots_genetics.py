@@ -92,6 +92,18 @@ def test_many_contigs_are_drawn_together():
     assert (numbers == [0] + [1] * 100).all()
 
 
+@pytest.mark.parametrize("n", [1, 3, 1_000_001, 2_000_001])
+def test_order_is_noticed_across_blocks(n):
+    from imgwas.plots.genome import _is_sorted
+
+    number, position = np.repeat([0, 1], [n // 2, n - n // 2]), np.arange(n)
+    assert _is_sorted(number, position)
+    for at in {i for i in (1, 999_999, 1_000_000, n - 1) if 0 < i < n}:
+        wrong = position.copy()
+        wrong[at] = wrong[at - 1] - 1
+        assert _is_sorted(number, wrong) == (number[at] != number[at - 1])
+
+
 def slow_leads(chromosome, position, nlp, limit, distance):
     taken = []
     for i in np.argsort(-nlp, kind="stable"):
@@ -465,7 +477,7 @@ def test_similar_loci_are_neighbours():
 
 
 @pytest.mark.parametrize(("n_loci", "n_latents"), [(60, 300), (1, 1), (1, 40), (40, 1), (2, 2)])
-def test_heatmaps_of_any_size_are_legible(tmp_path, n_loci, n_latents):
+def test_heatmaps_of_any_size_are_legible(n_loci, n_latents):
     table = effects(n_loci, n_latents)
     table.loc[0, "neg_log_10_p_value"] = 1000.0
     ax = plots.locus_heatmap(table)
@@ -474,7 +486,6 @@ def test_heatmaps_of_any_size_are_legible(tmp_path, n_loci, n_latents):
     named = len(ax.get_xticklabels())
     assert ("named" in ax.get_xlabel()) == (named < n_latents)
     assert len(ax.get_yticklabels()) == n_loci
-    plots.save_figure(ax.figure, tmp_path / "h.pdf")
 
 
 def test_bars_of_a_phewas_have_height_and_sign():

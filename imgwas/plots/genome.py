@@ -103,7 +103,7 @@ class Points:
     ----------
     chromosome : (points,) int array
         Number in ``names``.
-    position, neg_log10_p : (points,) float array
+    position, neg_log10_p : (points,) array
     row : (points,) int array
         Row of the table that was given.
     names : tuple of str
@@ -143,11 +143,21 @@ def _in_order(
     row = np.arange(len(nlp), dtype=np.uint32)
     if not tested.all():
         row, number, position, nlp = row[tested], number[tested], position[tested], nlp[tested]
-    key = (number.astype(np.int64) << 40) + position.astype(np.int64, copy=False)
-    if (key[1:] < key[:-1]).any():
-        order = np.argsort(key, kind="stable")
+    if not _is_sorted(number, position):
+        order = np.lexsort((position, number))
         row, number, position, nlp = row[order], number[order], position[order], nlp[order]
-    return Points(number, position.astype(np.float64, copy=False), nlp, row, names)
+    return Points(number, position, nlp, row, names)
+
+
+def _is_sorted(number: np.ndarray, position: np.ndarray) -> bool:
+    """Whether variants are in the order of the genome, looked at a million at a time."""
+    for start in range(0, len(number) - 1, 1_000_000):
+        these, those = slice(start, start + 1_000_000), slice(start + 1, start + 1_000_001)
+        n, p = number[these][: len(number[those])], position[these][: len(number[those])]
+        same = number[those] == n
+        if (number[those] < n).any() or (position[those][same] < p[same]).any():
+            return False
+    return True
 
 
 def _checked(data: pd.DataFrame) -> np.ndarray:
