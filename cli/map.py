@@ -74,7 +74,7 @@ GROUPS = {
 @click.option("--people", default=16, show_default=True, help="People to differentiate at.")
 @click.option("--batch", default=4, show_default=True, help="People decoded together.")
 @click.option("--draws", default=1999, show_default=True, help="Effect vectors of chance.")
-@click.option("--gate", default=7.30103, show_default=True, help="-log10 P of a finding.")
+@click.option("--gate", default=7.30103, show_default=True, help="-log10 P of a variant's finding.")
 @click.option("--level", default=0.05, show_default=True, help="Family-wise level, and FDR.")
 @click.option("--seed", default=0, show_default=True, help="Of people and draws.")
 @click.option("--traverse", is_flag=True, help="Walks from -3 to 3 SD: strips, gifs, curves.")

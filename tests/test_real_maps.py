@@ -61,7 +61,7 @@ def maps(people, tmp_path_factory):
         "--set background=zero --out run",
         "encode prepared run --out latents.parquet",
         "map --encoder run --latents latents.parquet --images prepared --trait people.tsv "
-        f"--trait-name age --gate 1.3 {atlas} --people 4 --draws 199 --out maps",
+        f"--trait-name age {atlas} --people 4 --draws 199 --out maps",
     ):
         done = imgwas(*words.split(), folder=folder)
         assert done.code == 0, f"{words}: {done.text}"

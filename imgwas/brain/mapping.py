@@ -36,9 +36,8 @@ class MapSettings:
 
     ``draws`` effect vectors of chance make the null of the largest z and of region shares;
     ``level`` is the family-wise level and the false discovery rate; ``gate`` is the -log10 P of the
-    test of all latents together from which a variant's map is called a finding; ``blur`` says by
-    how many mm pictures are softer than images (:func:`imgwas.brain.blur.blur_of_encoder`), which
-    matters where volumes are read off pictures.
+    test of all latents together from which a variant's map is called a finding (a trait is one
+    test: its map is one from ``level``).
     """
 
     draws: int = 1999
@@ -181,7 +180,9 @@ class Mapper:
     def _joint_test(self, direction: Direction) -> dict[str, Any]:
         """Test all latents at once: F of the regression of the variant on the latents."""
         nlp = joint_neg_log10_p(direction, self.spread)
-        return {"neg_log10_p": nlp, "is_finding": bool(nlp >= self.settings.gate)}
+        is_variant = direction.kind == "variant"
+        gate = self.settings.gate if is_variant else -np.log10(self.settings.level)
+        return {"neg_log10_p": nlp, "is_finding": bool(nlp >= gate)}
 
     def _voxels_called(self, z: np.ndarray) -> dict[str, Any]:
         rates = effects.false_discovery_rates(effects.two_sided_p(z))
