@@ -75,8 +75,8 @@ def notes_of(about: Mapping[str, Any], draws: int, gate: float, level: float) ->
     return [
         f"made by imgwas {about['imgwas']} map; encoder {about['encoder']}, weights "
         f"{str(about['weights_sha256'])[:12]}, differentiated at {about['n_people']} people",
-        f"is_finding: all latents together reach -log10 P {gate:g} (a trait: P {level:g}); below it "
-        "a map shows noise",
+        f"is_finding: all latents together reach -log10 P {gate:g} (a trait: P {level:g}); "
+        "below it a map shows noise",
         f"share: mean absolute change over that of the brain; share_p from {draws} effect vectors "
         f"of chance; q are Benjamini-Hochberg rates within a map, share_q_all over all maps; level "
         f"{level:g}",
