@@ -83,7 +83,7 @@ def brisbane(
         ax.set_xlabel(f"{ax.get_xlabel()}; {counted(len(table), 'signal')}")
         peaks = find_leads(number, position, density.astype(float), 1.0, kb * 1e3)
         words = [str(table[label].iloc[i]) if k < labels else "" for k, i in enumerate(peaks)]
-        name_leads(ax, x[peaks], density[peaks].astype(float), words, noun="places")
+        name_leads(ax, x[peaks], density[peaks].astype(float), words, nouns=("place", "places"))
     return ax
 
 

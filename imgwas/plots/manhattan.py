@@ -10,6 +10,7 @@ import numpy as np
 from imgwas.checks import check_range
 from imgwas.plots.genome import GenomeAxis, Points, points_of
 from imgwas.plots.labels import label_lane, power_text
+from imgwas.plots.matrix import shortened
 from imgwas.plots.style import CHROMOSOME_TONES, LEAD_COLOUR, RC, own_axes
 from imgwas.plots.thin import thin_points
 
@@ -242,16 +243,18 @@ def lead_names(data: pd.DataFrame, rows: np.ndarray, labels: int | Mapping[str, 
 
 def name_leads(
     ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], *, italic: bool = False,
-    below: bool = False, noun: str = "loci",
+    below: bool = False, nouns: tuple[str, str] = ("locus", "loci"),
 ) -> None:  # fmt: skip
     """Write names in a lane beside the axes, and say how many lead variants have none."""
     named = np.array([bool(name) for name in names], bool)
     if not named.any():
         return
-    label_lane(ax, x[named], y[named], [n for n in names if n], italic=italic, below=below)
-    if not named.all():
+    words = [shortened(name) for name in names if name]
+    label_lane(ax, x[named], y[named], words, italic=italic, below=below)
+    rest = int((~named).sum())
+    if rest:
         ax.annotate(
-            f"and {int((~named).sum()):,}\nmore {noun}", (1.003, 0 if below else 1), (0, 0),
+            f"and {rest:,}\nmore {nouns[rest > 1]}", (1.003, 0 if below else 1), (0, 0),
             xycoords="axes fraction", textcoords="offset points", ha="left",
             va="bottom" if below else "top", fontsize=5.5, color="#555555",
         )  # fmt: skip
