@@ -45,14 +45,16 @@ class VolumeReader:
         Of the variance of a region's volume beside those of the other regions, what the latents
         tell, 0 to 1; NaN where nobody knows.
     noise : (regions,) float array
-        Variance that the weights add to an estimate, per ``change' gram change``; 0 for the
-        picture.
+        Variance of an estimate per variance of what the regions do not explain; 0 for the picture.
     gram : (regions, regions) float array
         Inverse sums of products of the volumes that the weights were learned from.
     source : str
         ``measured volumes`` or ``picture``.
     reasons : mapping of int to str
         Rows of regions that cannot be read, and why.
+    unexplained : (latents, rest) float array
+        U such that ``b U`` is what no change of the regions explains of a move b, each column of
+        variance c where chance alone moves it; no column for the picture.
     """
 
     weights: Float64[np.ndarray, "latents regions"]
@@ -61,11 +63,16 @@ class VolumeReader:
     gram: Float64[np.ndarray, "regions regions"]
     source: str
     reasons: Mapping[int, str] = field(default_factory=dict)
+    unexplained: Float64[np.ndarray, "latents rest"] = field(
+        default_factory=lambda: np.empty((0, 0))
+    )
 
     def columns(self, direction: Direction, spread: Spread) -> dict[str, np.ndarray]:
         """Change of volume, 95 % interval, P and q of every region along a direction.
 
-        The variance adds that of the effects on the latents and that of the weights.
+        The variance adds that of the effects on the latents, that of the weights, and that of what
+        the regions do not explain: a direction may change what no region stands for, a region that
+        is left out or a brightness, and part of that is read as a change of those that are kept.
         """
         from scipy import special
 
@@ -75,7 +82,7 @@ class VolumeReader:
         if direction.variance is not None:
             chance = ((spread.factor.T @ self.weights) ** 2).sum(axis=0)
             variance = np.maximum(direction.variance * chance - value**2 / direction.dof, 0)
-            error = np.sqrt(variance + self.noise * float(value @ self.gram @ value))
+            error = np.sqrt(variance + self.noise * self._misfit(direction, value))
             dof = min(direction.dof, 1e9)
             beyond = float(special.stdtrit(dof, 0.975))
             with np.errstate(invalid="ignore", divide="ignore"):
@@ -91,6 +98,17 @@ class VolumeReader:
             columns["volume_q"] = false_discovery_rates(columns["volume_p"])
         columns["volume_share"] = self.share
         return columns
+
+    def _misfit(self, direction: Direction, value: np.ndarray) -> float:
+        """Variance per latent of what the regions do not explain, beyond the direction's own.
+
+        That of the weights is expected; if more is seen, that counts.
+        """
+        weights = float(value @ self.gram @ value)
+        if not self.unexplained.size or direction.variance is None:
+            return weights
+        seen = float(np.square(direction.vector @ self.unexplained).mean())
+        return max(weights, seen - direction.variance)
 
 
 def reader_of_picture(
@@ -120,7 +138,8 @@ def reader_of_measured(
     covariance of e and ``M = B S^-1 B' - K (v'v)^-1``: the second term takes away what the error of
     B adds to the first [1]_. The estimate is not biased by what the latents lose of a volume: it
     only becomes less sure. Regions of which they tell less than half, beside the other regions,
-    are left out.
+    are left out; a direction that moves the latents as no region that is kept would makes the
+    intervals wider (:meth:`VolumeReader.columns`).
 
     Parameters
     ----------
@@ -136,7 +155,7 @@ def reader_of_measured(
     InconsistentError
         If no column has the name of a region.
     TooFewSamplesError
-        If fewer people than twice the latents have volumes.
+        If too few people have volumes: twice the latents and the covariates are needed.
 
     References
     ----------
@@ -164,26 +183,28 @@ def reader_of_measured(
     rows = [kept[i] for i in chosen]
     weights, noise = np.zeros((k, n_regions)), np.zeros(n_regions)
     gram = np.zeros((n_regions, n_regions))
-    weights[:, rows], noise[rows], gram[np.ix_(rows, rows)] = model
+    weights[:, rows], noise[rows], gram[np.ix_(rows, rows)], unexplained = model
     logger.info("volumes  learned from %s people; %d of %d regions can be read", f"{len(z):,}",
                 len(rows), n_regions)  # fmt: skip
-    return VolumeReader(weights, share, noise, gram, "measured volumes", reasons)
+    return VolumeReader(weights, share, noise, gram, "measured volumes", reasons, unexplained)
 
 
 def _joint_model(
     z: np.ndarray, v: np.ndarray, dof: int
-) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], list[int], np.ndarray]:
-    """Weights, their noise and Gram of the columns of v that z tells, which these are, shares.
+) -> tuple[tuple[np.ndarray, ...], list[int], np.ndarray]:
+    """Weights, noise, Gram and the unexplained of the columns of v that z tells; which; shares.
 
-    Columns that z tells little of by itself go first, then those it cannot tell from others, all
-    at once, so that none is left to stand for another.
+    Columns that z tells little of by itself go first, then, all at once, those it cannot tell from
+    others.
     """
     k = z.shape[1]
     fitted = z @ (np.linalg.pinv(z) @ v)
     total = np.einsum("nr,nr->r", v, v)
     rest = np.einsum("nr,nr->r", v - fitted, v - fitted)
     shares = 1 - rest / (dof - k) / (total / dof)
-    chosen = np.flatnonzero(shares >= LEAST_SHARE).tolist()
+    # no more regions than latents can be told from each other, nor than leave freedom for errors
+    best = np.argsort(-shares, kind="stable")[: min(k, dof - k - 2)]
+    chosen = sorted(best[shares[best] >= LEAST_SHARE].tolist())
     while chosen:
         some = v[:, chosen]
         gram = np.linalg.pinv(some.T @ some)
@@ -200,9 +221,18 @@ def _joint_model(
         shares[chosen] = now
         if (now >= LEAST_SHARE).all():
             noise = np.diag(inverse @ (raw + k * gram) @ inverse)
-            return (precision @ b.T @ inverse, noise, gram), chosen, shares
+            found = (precision @ b.T @ inverse, noise, gram, _unexplained(precision, b))
+            return found, chosen, shares
         chosen = [c for c, value in zip(chosen, now, strict=True) if value >= LEAST_SHARE]
-    return (np.zeros((k, 0)), np.zeros(0), np.zeros((0, 0))), [], shares
+    return (np.zeros((k, 0)), np.zeros(0), np.zeros((0, 0)), np.zeros((0, 0))), [], shares
+
+
+def _unexplained(precision: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Columns U of unit variance under chance with ``b U = 0``: moves that no region makes."""
+    values, vectors = np.linalg.eigh(precision)
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    left, sizes, _ = np.linalg.svd((b @ root).T)
+    return np.asarray(root @ left[:, len(sizes) :])
 
 
 def _people(
@@ -222,11 +252,12 @@ def _people(
     known[known] &= np.isfinite(volumes.values[order[known]]).all(axis=1)
     used = np.flatnonzero(known)
     k = len(latents.names)
-    if len(used) < 2 * k + nuisance.shape[1]:
+    enough = 2 * k + nuisance.shape[1] + 4
+    if len(used) < enough:
         raise TooFewSamplesError(
             explain(
                 f"{len(used):,} people whom the encoder has not seen have volumes",
-                expected=f"At least {2 * k + nuisance.shape[1]:,}, twice the latents",
+                expected=f"At least {enough:,}: twice the latents, and the covariates",
                 do="Give volumes of more people, or leave --volumes out",
             )
         )
