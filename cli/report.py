@@ -31,6 +31,7 @@ imgwas report results/ --loci loci.tsv --maps maps/ --heritability heritability/
             "replication",
             "traits",
             "encoder",
+            "reconstructions",
             "omnibus",
         ],
         "Regional plots": ["bfile", "genes"],
@@ -45,6 +46,9 @@ imgwas report results/ --loci loci.tsv --maps maps/ --heritability heritability/
 @click.option("--replication", type=FOLDER, help="Folder of imgwas replicate.")
 @click.option("--traits", type=FOLDER, help="Folder of imgwas traits.")
 @click.option("--encoder", type=FOLDER, help="Folder of imgwas train.")
+@click.option(
+    "--reconstructions", type=FILE, help="Sheet of imgwas reconstruct (PNG): shows single people."
+)
 @click.option("--omnibus", is_flag=True, help="Test all latents at once, if the scan did not.")
 @click.option("--latents", type=FILE, help="Table of latents: which encoder made them.")
 @click.option("--bfile", metavar="PREFIX", help="Genotypes of the scan, for LD.")
@@ -56,7 +60,8 @@ def report(results: Path, out: Path, **given: Any) -> None:
     """Write one HTML file about a scan, to send to a collaborator.
 
     The file needs no network and no other file, and works from a folder or a mail. It holds no id
-    of a person and nothing per person. What was not given is left out.
+    of a person and nothing per person, unless --reconstructions is given. What was not given is
+    left out.
     """
     import imgwas
 

@@ -19,6 +19,7 @@ HOSTILE = (
     "</script><script>alert(2)</script>",
     "'\"--><svg/onload=alert(3)>",
 )
+FORMULA = "a$\\frac{$b"
 LATENT = "<img src=x onerror=alert(4)>"
 ODD = "person9021"
 LOG = (
@@ -47,7 +48,7 @@ def make_study(folder: Path, *, hostile: bool, **options: object) -> Path:
         (folder / "cohort.bim").write_text(text)
     latents = imgwas.read_latents(folder / "latents.parquet")
     if hostile:
-        frame = pd.DataFrame(latents.values, columns=[LATENT, *latents.names[1:]])
+        frame = pd.DataFrame(latents.values, columns=[LATENT, FORMULA, *latents.names[2:]])
         frame.insert(0, "IID", list(latents.sample_ids))
         latents = imgwas.latents_from_frame(frame)
     covariates = imgwas.read_covariates(folder / "covariates.tsv", categorical=["sex", "centre"])
@@ -76,6 +77,7 @@ def shared_page(base: Path) -> Path:
         maps=folder / "maps", traits=folder / "traits", heritability=folder / "h2",
         replication=folder / "repl", latents=folder / "latents.parquet",
         genotypes=imgwas.open_genotypes(folder / "cohort"),
+        reconstructions=next((folder / "maps" / "figures").iterdir()),
     )  # fmt: skip
 
 

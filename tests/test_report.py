@@ -21,6 +21,7 @@ from imgwas.report.privacy import Mask
 from imgwas.report.sources import open_sources
 from tests.cli_cohort import imgwas as command
 from tests.report_study import (
+    FORMULA,
     HOSTILE,
     LATENT,
     ODD,
@@ -117,6 +118,12 @@ def test_maps_stand_in_the_panel_of_their_variant(written, study):
     assert "region 2" in panel
 
 
+def test_images_of_people_are_announced(written, hostile):
+    said = "This page shows images of single people"
+    assert said in written.read_text(encoding="utf-8")
+    assert said not in hostile.read_text(encoding="utf-8")
+
+
 def test_same_inputs_make_the_same_page(hostile, tmp_path):
     folder = hostile.parent
     again = imgwas.write_report(
@@ -154,7 +161,7 @@ def test_hostile_names_are_text(hostile):
     found = imgwas.open_sumstats(hostile.parent / "results").top()
     present = set(found["variant_id"]) & set(HOSTILE)
     assert len(present) >= 2
-    for name in [*present, LATENT]:
+    for name in [*present, LATENT, FORMULA]:
         assert name in shown
 
 

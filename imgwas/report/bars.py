@@ -31,6 +31,7 @@ def latent_bars(statistics: pd.DataFrame, threshold: float) -> Html:
     top = max(float(values.max()), threshold) * 1.08
     inner = HEIGHT - BOTTOM - TOP
     step = (WIDTH - LEFT) / len(values)
+    wide = float(np.clip(step * 0.8, 0.6, 40))
     strongest = set(np.argsort(-values, kind="stable")[:NAMED].tolist())
     drawn: list[Html] = []
     rows = zip(statistics["latent"], statistics["beta"], values, strict=True)
@@ -40,11 +41,11 @@ def latent_bars(statistics: pd.DataFrame, threshold: float) -> Html:
         said = f"{name}: beta {number(beta)}, P {p_text(value)}"
         drawn.append(
             tag("rect", tag("title", said), x=f"{x:.1f}", y=f"{y:.1f}",
-                width=f"{max(step * 0.8, 0.6):.2f}", height=f"{max(height, 0.5):.1f}",
+                width=f"{wide:.2f}", height=f"{max(height, 0.5):.1f}",
                 class_="up" if beta >= 0 else "down")
         )  # fmt: skip
         if place in strongest and value >= threshold:
-            drawn.append(_label(str(name), min(max(x + step * 0.4, LEFT + 20), WIDTH - 20), y - 3))
+            drawn.append(_label(str(name), min(max(x + wide / 2, LEFT + 20), WIDTH - 20), y - 3))
     line = HEIGHT - BOTTOM - threshold / top * inner
     frame = [
         tag("line", x1=LEFT, x2=WIDTH, y1=f"{line:.1f}", y2=f"{line:.1f}", class_="limit"),

@@ -57,6 +57,7 @@ def write_report(
     traits: str | Path | None = None,
     replication: str | Path | None = None,
     encoder: str | Path | None = None,
+    reconstructions: str | Path | None = None,
     omnibus: bool = False,
     latents: str | Path | None = None,
     genotypes: Genotypes | None = None,
@@ -65,7 +66,8 @@ def write_report(
 ) -> Path:
     """Write one HTML file about a scan and whatever was done with it.
 
-    The file needs no network and no other file. It holds no id of a person and nothing per person.
+    The file needs no network and no other file. It holds no id of a person and nothing per person,
+    but for ``reconstructions``.
 
     Parameters
     ----------
@@ -79,6 +81,8 @@ def write_report(
         ``loci.tsv`` of ``imgwas loci``. Without it loci are found by distance.
     maps, heritability, traits, replication, encoder : path, optional
         Folders of ``imgwas map``, ``heritability``, ``traits``, ``replicate`` and ``train``.
+    reconstructions : path, optional
+        Sheet of ``imgwas reconstruct`` (PNG). It shows images of people; the page says so first.
     omnibus : bool
         Test all latents at once where the scan did not (``imgwas associate --omnibus``).
     latents : path, optional
@@ -112,6 +116,7 @@ def write_report(
     )  # fmt: skip
     study = read_study(sources, progress, omnibus=omnibus)
     study.genotypes, study.genes = genotypes, genes
+    study.reconstructions = Path(reconstructions) if reconstructions else None
     text = page_of(study, title or _default_title(sources)).encode("utf-8")
     if len(text) > MOST_BYTES:
         logger.warning("the page has %.1f MB: some mail programs will refuse it", len(text) / 1e6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgwas.genetics.genes import Genes
@@ -39,6 +40,8 @@ class Study:
         For LD.
     genes : Genes, optional
         For pictures of regions.
+    reconstructions : Path, optional
+        Sheet of images and their reconstructions.
     downloads : Downloads
         Gets the tables of the sections.
     """
@@ -50,6 +53,7 @@ class Study:
     leads: pd.DataFrame
     genotypes: Genotypes | None = None
     genes: Genes | None = None
+    reconstructions: Path | None = None
     downloads: Downloads = field(default_factory=Downloads)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,11 @@ def figure_block(
     return tag("figure", image, below, id=name or None)
 
 
+def plain(names: Iterable[object]) -> list[str]:
+    """Names as matplotlib shows them letter by letter: a dollar sign would begin a formula."""
+    return [str(name).replace("$", r"\$") for name in names]
+
+
 def _drawn(drawn: Axes | Figure | SubFigure) -> Image:
     import matplotlib as mpl
     from PIL import Image
@@ -55,7 +61,8 @@ def _drawn(drawn: Axes | Figure | SubFigure) -> Image:
 
     buffer = io.BytesIO()
     with mpl.rc_context(RC):
-        root_of(drawn.figure).savefig(buffer, format="png", dpi=DPI)
+        figure = root_of(drawn.figure)
+        figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.05)
     return Image.open(buffer)
 
 

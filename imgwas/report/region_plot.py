@@ -12,6 +12,7 @@ from imgwas.arrow import to_numpy
 from imgwas.genetics.genes import Genes
 from imgwas.genetics.ld import LdPanel
 from imgwas.genetics.matching import genotype_rows
+from imgwas.report.pictures import plain
 from imgwas.report.scan_numbers import Genome
 from imgwas.sumstats import SumStats
 from imgwas.types import Genotypes
@@ -113,7 +114,7 @@ class Surroundings:
                 "chromosome": genome.names[int(genome.chromosome[at])],
                 "base_pair_location": genome.position[inside],
                 "neg_log_10_p_value": self.values[inside].astype(np.float64),
-                "variant_id": np.where(inside == at, name, ""),
+                "variant_id": np.where(inside == at, plain([name])[0], ""),
                 "is_lead": inside == at,
             }
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from imgwas.report.markup import Html, join
 from imgwas.report.page_parts import Section, Study, paragraph
-from imgwas.report.pictures import figure_block
+from imgwas.report.pictures import figure_block, plain
 from imgwas.report.tables import Column, facts, fixed, number, p_text, table_block
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def _heatmap(study: Study) -> Html | None:
         ["variant_id", "latent"]
     )
     cells = cells.assign(
-        name=cells["variant_id"].map(names), z=cells["beta"] / cells["standard_error"]
+        name=plain(cells["variant_id"].map(names)),
+        latent=plain(cells["latent"]),
+        z=cells["beta"] / cells["standard_error"],
     )
     if not len(cells):
         return None
@@ -75,7 +77,7 @@ def _genetics(study: Study) -> list[Html]:
         "Each latent's is in the table of latents."
     )
     bars = figure_block(
-        heritability_bars(table),
+        heritability_bars(table.assign(latent=plain(table["latent"]))),
         name="heritability",
         alt=f"Heritability of {len(table)} latents with 95 % intervals",
         caption="Heritability with 95 % intervals, largest first; pale where the interval holds 0.",
@@ -128,7 +130,7 @@ def square(pairs: pd.DataFrame, column: str, names: list[str], diagonal: float) 
     values = np.full((len(names), len(names)), np.nan)
     values[one, other] = values[other, one] = pairs[column].to_numpy(float)
     np.fill_diagonal(values, diagonal)
-    return pd.DataFrame(values, names, names)
+    return pd.DataFrame(values, plain(names), plain(names))
 
 
 def replication(study: Study) -> Section | None:
@@ -277,8 +279,8 @@ def _trait_heatmap(table: pd.DataFrame) -> list[Html]:
     ax = new_axes(width=7.2, height=min(9.0, 1.3 + 0.13 * len(wide)))
     top = float(np.clip(np.nanmax(np.abs(wide.to_numpy())), 2, 12))
     draw_matrix(ax, wide.to_numpy(float), "PuOr_r", (-top, top), "signed $-\\log_{10}P$")
-    name_axis(ax, [str(name) for name in wide.index], "y")
-    name_axis(ax, [str(name) for name in wide.columns], "x")
+    name_axis(ax, plain(wide.index), "y")
+    name_axis(ax, plain(wide.columns), "x")
     block = figure_block(
         ax, name="trait-heatmap",
         alt=f"Heatmap of signed -log10 P of {len(wide)} traits against {wide.shape[1]} latents",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from imgwas.errors import IncompleteError
 from imgwas.report.markup import Html, join, tag
 from imgwas.report.page_parts import Section, Study, paragraph
-from imgwas.report.pictures import figure_block
+from imgwas.report.pictures import figure_block, plain
 from imgwas.report.scan_numbers import correlation_spectrum
 from imgwas.report.tables import facts, number
 
@@ -65,16 +64,15 @@ def _settings(about: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _reconstructions(study: Study) -> Html | None:
-    """Sheets of ``imgwas reconstruct`` beside the run; they carry numbers, not ids."""
-    folder = study.sources.folders.get("encoder")
-    found: list[Path] = sorted(folder.glob("reconstruction*.png")) if folder else []
-    if not found:
+    """The sheet of ``imgwas reconstruct``; its images carry numbers, not ids."""
+    if study.reconstructions is None:
         return None
-    return join(
-        figure_block(path, alt="Slices of original images and of their reconstructions",
-                     caption="Originals beside their reconstructions, held-out images.")
-        for path in found[:2]
-    )  # fmt: skip
+    return figure_block(
+        study.reconstructions,
+        name="reconstructions",
+        alt="Slices of original images and of their reconstructions",
+        caption="Originals beside their reconstructions.",
+    )
 
 
 def _correlation(study: Study) -> Html:
@@ -93,7 +91,8 @@ def _correlation(study: Study) -> Html:
         return paragraph("One latent was scanned; there is no correlation to show.")
     eigen = correlation_spectrum(sumstats)
     heatmap = figure_block(
-        correlation_heatmap(matrix, cluster=True), name="latent-correlation",
+        correlation_heatmap(matrix.set_axis(plain(matrix), axis=1), cluster=True),
+        name="latent-correlation",
         alt=f"Heatmap of the absolute correlation of {len(matrix)} latents",
         caption="Correlation of the latents after the covariates, ordered by likeness. The sign of "
         "a latent is arbitrary.",

@@ -61,20 +61,12 @@ def loci(study: Study) -> Section:
     links = _downloads(study)
     shown = _with_replication(table, study)
     panels = {row: f"locus-{number}" for row, number in enumerate(table["locus"])}
-    shown = shown.assign(locus=[_Link(n) for n in table["locus"]])
-    columns = [
-        _LOCUS,
-        *(c for c in _COLUMNS[1:] if c.name in shown and shown[c.name].notna().any()),
-    ]
+    columns = [_LOCUS, *_COLUMNS[1:]]
     block = table_block(
         shown, columns, name="locus-table", row_ids=panels,
         caption=f"{len(table):,} loci. A click on a row opens its panel below.",
     )  # fmt: skip
     return Section("loci", "Loci", join([*text, block, paragraph(links), _panels(study)]))
-
-
-class _Link(int):
-    """Number of a locus that is shown as a link to its panel."""
 
 
 _LOCUS = Column("locus", "locus", "", lambda n: tag("a", str(int(n)), href=f"#locus-{int(n)}"))

@@ -9,7 +9,7 @@ import numpy as np
 from imgwas.report.manhattan_data import KEEP_ABOVE, manhattan_data
 from imgwas.report.markup import Html, data_block, join, tag
 from imgwas.report.page_parts import Section, Study, folded, paragraph
-from imgwas.report.pictures import figure_block
+from imgwas.report.pictures import figure_block, plain
 from imgwas.report.qq_sheet import PER_SHEET, qq_sheet
 from imgwas.report.tables import Column, fixed, p_text, table_block
 
@@ -200,7 +200,7 @@ def _density(study: Study) -> list[Html]:
     if len(signals) < FEWEST_SIGNALS:
         return []
     block = figure_block(
-        brisbane(signals),
+        brisbane(signals.assign(variant_id=plain(signals["variant_id"]))),
         name="brisbane",
         alt=f"Number of other signals within 100 kb of each of {len(signals)} signals",
         caption=f"Brisbane plot: for each of {len(signals):,} independent significant variants, "

@@ -55,6 +55,8 @@ def warnings_of(study: Study) -> list[str]:
         found.append(f"Latent {name} was not scanned: {reason}.")
     found += _warnings_of_control(study)
     found += _warnings_of_numbers(study)
+    if study.reconstructions is not None:
+        found.append("This page shows images of single people: ask whether it may be sent.")
     if study.sources.latents.get("in_sample"):
         found.append("The encoder was trained on people of the table of latents.")
     told = [line for _, text in study.sources.logs() for line in _WARNING.findall(text)]

@@ -111,7 +111,7 @@ def table_block(
     Parameters
     ----------
     table : DataFrame
-        Columns that it lacks are left out.
+        Columns that it lacks, or that are empty, are left out.
     columns : sequence of Column
         What to show, in order.
     caption : text or element
@@ -121,7 +121,11 @@ def table_block(
     row_ids : mapping of int to str, optional
         Anchor of the panel that a row opens.
     """
-    shown = [column for column in columns if column.name in table]
+    shown = [
+        column
+        for column in columns
+        if column.name in table and (table[column.name].notna().any() or not len(table))
+    ]
     numeric = {c.name for c in shown if _is_numeric(table[c.name])}
     head = [_title(column, column.name in numeric) for column in shown]
     values = [table[column.name].tolist() for column in shown]
