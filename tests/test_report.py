@@ -118,6 +118,17 @@ def test_maps_stand_in_the_panel_of_their_variant(written, study):
     assert "region 2" in panel
 
 
+def test_methods_say_what_the_scan_did(written):
+    text = written.read_text(encoding="utf-8")
+    methods = text[text.index('<div class="methods">') :]
+    assert "5 latents of 240 people were tested against" in methods
+    assert "an exact F test of the variant&#x27;s regression on all latents" in methods
+    assert "Missing calls were set to the variant&#x27;s mean." in methods
+    assert "preset fuma (p1 5e-08, p2 0.05, r2 0.6" in methods
+    assert "Watanabe K et al. (2017)" in methods
+    assert "Cox DR" not in methods
+
+
 def test_images_of_people_are_announced(written, hostile):
     said = "This page shows images of single people"
     assert said in written.read_text(encoding="utf-8")

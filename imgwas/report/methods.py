@@ -144,14 +144,14 @@ def _loci(study: Study) -> tuple[str, list[str]]:
 def _omnibus(study: Study) -> tuple[str, list[str]] | None:
     if not study.genome.omnibus:
         return None
-    test = (study.sources.sumstats.metadata.get("omnibus") or {}).get("joint", "f")
+    test = study.joint_test
     joint = {
         "f": "an exact F test of the variant's regression on all latents (one canonical "
         "correlation)",
         "chi2": "a chi-square test of all latents with their correlation",
     }
     return (
-        f"All latents were tested together by {joint.get(str(test), str(test))}, and by the "
+        f"All latents were tested together by {joint.get(test, test)}, and by the "
         "smallest P of the latents, corrected for their number (Šidák); the combined test is twice "
         "the smaller P of the two.",
         ["cca", "sidak"],

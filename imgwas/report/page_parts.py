@@ -57,6 +57,13 @@ class Study:
     downloads: Downloads = field(default_factory=Downloads)
 
     @property
+    def joint_test(self) -> str:
+        """Test of all latents at once: f, or chi2 where latents have different people."""
+        metadata = self.sources.sumstats.metadata
+        recorded = (metadata.get("omnibus") or {}).get("joint")
+        return str(recorded or ("f" if len(metadata["groups"]) == 1 else "chi2"))
+
+    @property
     def study_wide(self) -> float:
         """5e-8 over the number of latents."""
         return GENOME_WIDE / max(len(self.latents), 1)

@@ -63,9 +63,7 @@ def methods(study: Study) -> Section:
         tag("h3", "References"),
         cited,
         folded("All settings of the scan", tag("pre", _settings(study), tabindex="0")),
-        folded(
-            "Definition of loci", tag("pre", _json(study.sources.loci.definition), tabindex="0")
-        ),
+        folded("Definition of loci", tag("pre", _definition(study), tabindex="0")),
     ]
     blocks += [
         folded(f"Log of the scan, {name}", tag("pre", _ends(log), tabindex="0"))
@@ -84,6 +82,10 @@ def _settings(study: Study) -> str:
         for group in metadata["groups"]
     ]
     return study.sources.mask.text(_json(shown))
+
+
+def _definition(study: Study) -> str:
+    return study.sources.mask.text(_json(dict(study.sources.loci.definition)))
 
 
 def _json(content: Any) -> str:

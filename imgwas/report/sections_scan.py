@@ -178,16 +178,17 @@ def _miami(study: Study) -> list[Html]:
     if not {"joint", "minp"} <= tests.keys() or not study.genome.n_tested:
         return []
     frame = best_frame(study)
-    joint, single = (
+    joint = {"f": "F", "chi2": "chi-square"}.get(study.joint_test, study.joint_test)
+    above, below = (
         frame.assign(neg_log_10_p_value=tests[name].astype(np.float64))
         for name in ("joint", "minp")
     )
-    drawn = miami(joint, single, names=("all latents together", "best single latent"), labels=0)
+    drawn = miami(above, below, names=("all latents together", "best single latent"), labels=0)
     block = figure_block(
         drawn, name="miami",
         alt="Miami plot: test of all latents together above, the best single latent below",
-        caption="Above: one test of all latents together (F). Below: the best single latent, "
-        "corrected for their number (Šidák). Filled markers are loci that only one half finds.",
+        caption=f"Above: one test of all latents together ({joint}). Below: the best single "
+        "latent, corrected for their number (Šidák). Filled markers are loci that only one half finds.",
     )  # fmt: skip
     return [block]
 
