@@ -195,6 +195,16 @@ def test_scan_of_other_latents_is_refused(study):
     assert "the scan lacks 1 of the encoder's 5 latents" in done.text
 
 
+def test_transformed_latents_are_refused(study):
+    done = imgwas("latents", "transform", "latents.parquet", "--steps", "rank-normal", "--out",
+                  "ranked.parquet", folder=study[0])  # fmt: skip
+    assert done.code == 0, done.text
+    done = run_map(study, "--encoder", "run", "--latents", "ranked.parquet", "--images",
+                   "images.tsv", "--latent", "L001", *QUICK, results=(), out="refused")  # fmt: skip
+    assert done.code == 7
+    assert "these latents were transformed (rank-normal)" in done.text
+
+
 def test_encoder_without_a_decoder_is_refused(study):
     folder, _ = study
     done = imgwas("train", "diffae-encoder", "images.tsv", "--out", "cine", folder=folder)

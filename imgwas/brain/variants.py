@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: A scanned latent whose SD differs from the table's by more than this factor was transformed.
+#: One scanned latent whose SD differs from the table's by more than this: all were transformed.
 SAME_SCALE = 1.25
 #: Column of the test of all latents together, where the scan made it.
 OMNIBUS = "omnibus.combined"
@@ -41,7 +41,9 @@ class ScanSpace:
     scale : (latents,) float array
         Units of the encoder's latent per unit of the scanned one.
     covariance : (latents, latents) float array
-        Of the latents after the scan's covariates, in the encoder's units.
+        Of the effects of a variant that has none, up to the variant's own number c: that of the
+        latents after the scan's covariates, in the encoder's units; less shared and larger where
+        people lack a latent.
     """
 
     names: tuple[str, ...]
@@ -81,10 +83,10 @@ def scan_space(sumstats: SumStats, latents: Latents) -> ScanSpace:
     used = [name for name in latents.names if name in known]
     scale = np.zeros(len(latents.names))
     scale[scanned] = _scales(sumstats, latents, used)
-    dof = {g["group"]: g["dof"] for g in sumstats.metadata["groups"]}
-    entries = [sumstats.entry(name) for name in used]
-    residual_sd = np.array([e.scale["autosome"] / np.sqrt(dof[e.group]) for e in entries])
-    residual_sd = residual_sd * scale[scanned]
+    dof = _dof(sumstats, used)
+    length = np.array([sumstats.entry(name).scale["autosome"] for name in used])
+    # an effect on a latent that fewer people have is less sure, at any frequency of the variant
+    residual_sd = length / np.sqrt(dof) * scale[scanned] * np.sqrt(dof.max() / dof)
     correlation = sumstats.latent_correlation().loc[used, used].to_numpy()
     covariance = np.zeros((len(scale), len(scale)))
     covariance[np.ix_(scanned, scanned)] = correlation * np.outer(residual_sd, residual_sd)
@@ -92,20 +94,24 @@ def scan_space(sumstats: SumStats, latents: Latents) -> ScanSpace:
 
 
 def _scales(sumstats: SumStats, latents: Latents, used: Sequence[str]) -> np.ndarray:
-    """Encoder's units per scanned unit: one, unless the latents were transformed in between."""
+    """Encoder's units per scanned unit: one, unless the latents were transformed in between.
+
+    A transform takes all latents, so that one that is far off speaks for the others.
+    """
     columns = [latents.names.index(name) for name in used]
     own = np.nanstd(np.take(latents.values, columns, axis=1), axis=0, ddof=1)
-    if sumstats.metadata["settings"].get("rank_normal"):
-        return np.asarray(own)
     recorded = {entry["name"]: entry["sd"] for entry in sumstats.metadata["latents"]}
-    ratio = own / np.array([recorded[name] for name in used])
+    ratio = np.asarray(own / np.array([recorded[name] for name in used]))
+    if sumstats.metadata["settings"].get("rank_normal"):
+        return ratio
     changed = (ratio > SAME_SCALE) | (ratio < 1 / SAME_SCALE)
-    if changed.any():
-        logger.warning(
-            "%d of %d latents were scanned on another scale: their effects are multiplied by "
-            "the ratio of standard deviations", int(changed.sum()), len(used),
-        )  # fmt: skip
-    return np.where(changed, ratio, 1.0)
+    if not changed.any():
+        return np.ones(len(used))
+    logger.warning(
+        "%d of %d latents were scanned on another scale: effects are multiplied by the ratios of "
+        "standard deviations", int(changed.sum()), len(used),
+    )  # fmt: skip
+    return ratio
 
 
 def find_variants(sumstats: SumStats, ids: Sequence[str]) -> pd.DataFrame:

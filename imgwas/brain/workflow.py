@@ -37,8 +37,17 @@ def check_same_encoder(latents: Latents, loaded: Loaded) -> Latents:
     Raises
     ------
     InconsistentError
-        If the table carries the hash of other weights, or lacks latents.
+        If the table carries the hash of other weights, was transformed, or lacks latents.
     """
+    steps = [str(one.get("step")) for one in latents.source.get("steps", ())]
+    if steps:
+        raise InconsistentError(
+            explain(
+                f"these latents were transformed ({', '.join(steps)})",
+                expected="A decoder takes latents as the encoder gave them",
+                do="Give the table of imgwas encode; a scan of transformed ones may stay",
+            )
+        )
     made_by = latents.source.get("weights_sha256")
     if made_by is None:
         logger.warning("the table of latents does not say which encoder made it: names must do")

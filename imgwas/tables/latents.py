@@ -51,7 +51,8 @@ def read_latents(
     table = read_table(path)
     made = stored_footer(path)
     chosen = names or made.get("latent_columns")
-    source = provenance(path, **{key: made[key] for key in FROM_FOOTER if key in made})
+    told = {key: made[key] for key in (*FROM_FOOTER, "steps") if key in made}
+    source = provenance(path, **told)
     return _latents(table, path, id_column, chosen, "value", source)
 
 
