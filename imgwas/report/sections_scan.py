@@ -188,7 +188,7 @@ def _miami(study: Study) -> list[Html]:
         drawn, name="miami",
         alt="Miami plot: test of all latents together above, the best single latent below",
         caption=f"Above: one test of all latents together ({joint}). Below: the best single "
-        "latent, corrected for their number (Šidák). Filled markers: loci that only one half finds.",
+        "latent, corrected for their number (Šidák). Filled: loci that only one half finds.",
     )  # fmt: skip
     return [block]
 
