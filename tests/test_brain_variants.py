@@ -15,6 +15,7 @@ from imgwas.types import Covariates, Latents
 from tests.filesets import write_fileset
 
 N, M, K = 300, 160, 5
+ALL = tuple(range(M))
 IDS = tuple(f"p{i}" for i in range(N))
 NAMES = tuple(f"L{i:03d}" for i in range(K))
 
@@ -36,7 +37,7 @@ def scan(folder, g, values, covariates, **how):
     )
 
 
-def directions(sumstats, space, which=tuple(range(M))):
+def directions(sumstats, space, which=ALL):
     rows = find_variants(sumstats, [f"rs{i}" for i in which])
     return [variant_direction(sumstats, space, row) for _, row in rows.iterrows()]
 

@@ -54,7 +54,7 @@ class VolumeReader:
         Rows of regions that cannot be read, and why.
     unexplained : (latents, rest) float array
         U such that ``b U`` is what no change of the regions explains of a move b, each column of
-        variance c where chance alone moves it; no column for the picture.
+        variance c where chance alone moves it; None for the picture.
     """
 
     weights: Float64[np.ndarray, "latents regions"]
@@ -63,9 +63,7 @@ class VolumeReader:
     gram: Float64[np.ndarray, "regions regions"]
     source: str
     reasons: Mapping[int, str] = field(default_factory=dict)
-    unexplained: Float64[np.ndarray, "latents rest"] = field(
-        default_factory=lambda: np.empty((0, 0))
-    )
+    unexplained: Float64[np.ndarray, "latents rest"] | None = None
 
     def columns(self, direction: Direction, spread: Spread) -> dict[str, np.ndarray]:
         """Change of volume, 95 % interval, P and q of every region along a direction.
@@ -105,7 +103,7 @@ class VolumeReader:
         That of the weights is expected; if more is seen, that counts.
         """
         weights = float(value @ self.gram @ value)
-        if not self.unexplained.size or direction.variance is None:
+        if self.unexplained is None or not self.unexplained.size or direction.variance is None:
             return weights
         seen = float(np.square(direction.vector @ self.unexplained).mean())
         return max(weights, seen - direction.variance)
@@ -224,7 +222,7 @@ def _joint_model(
             found = (precision @ b.T @ inverse, noise, gram, _unexplained(precision, b))
             return found, chosen, shares
         chosen = [c for c, value in zip(chosen, now, strict=True) if value >= LEAST_SHARE]
-    return (np.zeros((k, 0)), np.zeros(0), np.zeros((0, 0)), np.zeros((0, 0))), [], shares
+    return (np.zeros((k, 0)), np.zeros(0), np.zeros((0, 0)), np.zeros((k, 0))), [], shares
 
 
 def _unexplained(precision: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 #: What a scan needs to know of how latents were made.
 FROM_FOOTER = (
-    "encoder", "weights_sha256", "people_seen", "in_sample", "out_of_fold", "polygenic", "fitted_on",
+    "encoder", "weights_sha256", "people_seen", "in_sample", "out_of_fold", "polygenic",
+    "fitted_on",
 )  # fmt: skip
 
 
