@@ -121,9 +121,10 @@ def _directions(
         )
     others = [latent_direction(latents, name) for name in given["latent"] or ()]
     others += [component_direction(latents, number) for number in given["component"]]
-    others += _traits(latents, covariates, given)
+    traits = _traits(latents, covariates, given)
     if others or not groups:
         groups.append((residual_covariance(latents, covariates), others))
+    groups += traits
     if not any(found for _, found in groups) and not given["perdi"]:
         raise UsageError(
             explain("there is nothing to map",
@@ -168,10 +169,15 @@ def _leads(path: Path) -> list[str]:
 
 def _traits(
     latents: Latents, covariates: Covariates | None, given: dict[str, Any]
-) -> list[Direction]:
+) -> list[tuple[np.ndarray, list[Direction]]]:
+    """Traits, with the covariance of the latents among the people who have them."""
     import numpy as np
 
-    from imgwas.brain.directions import probe_direction, regression_direction
+    from imgwas.brain.directions import (
+        probe_direction,
+        regression_direction,
+        residual_covariance,
+    )
     from imgwas.errors import UsageError, explain
     from imgwas.tables import read_phenotypes
 
@@ -189,21 +195,22 @@ def _traits(
             explain(f"nobody of the latents is in {given['trait']}", do="Compare the ids of both")
         )
     values = np.where((order >= 0)[:, None], np.take(table.values, order, axis=0), np.nan)
-    found = []
+    groups: dict[bytes, tuple[np.ndarray, list[Direction]]] = {}
     for name in (n for n in table.names if n != time):
         column = values[:, table.names.index(name)]
         if given["trait_model"] == "regression":
             per = "group" if len(np.unique(column[np.isfinite(column)])) == 2 else "SD"
-            found.append(
-                regression_direction(latents, column, name, covariates=covariates, per=per)
-            )
+            found = regression_direction(latents, column, name, covariates=covariates, per=per)
         else:
             when = values[:, table.names.index(time)] if time else None
-            found.append(
-                probe_direction(latents, column, name, model=given["trait_model"], time=when,
-                                covariates=covariates)
-            )  # fmt: skip
-    return found
+            found = probe_direction(
+                latents, column, name, model=given["trait_model"], time=when, covariates=covariates
+            )
+        key = np.isfinite(column).tobytes()
+        if key not in groups:
+            groups[key] = (residual_covariance(latents, covariates, column), [])
+        groups[key][1].append(found)
+    return list(groups.values())
 
 
 def _affine(loaded: Loaded, images: Images | None) -> np.ndarray:

@@ -80,6 +80,17 @@ def test_z_and_joint_test_are_those_of_regressions_of_decoded_voxels():
     assert joint_neg_log10_p(direction, spread) == pytest.approx(wanted, rel=1e-6)
 
 
+def test_joint_test_of_a_trait_that_few_people_have_is_that_of_their_regression():
+    latents, covariates, g = people(2)
+    g = np.where(np.arange(N) < 25, g, np.nan)
+    direction = estimated(latents, covariates, g)
+    spread = Spread.of(residual_covariance(latents, covariates, g))
+    few = np.hstack([covariates.values, latents.values])[:25]
+    reverse = sm.OLS(g[:25], sm.add_constant(few)).fit()
+    wanted = -np.log10(float(reverse.f_test(np.eye(K + 3)[3:]).pvalue))
+    assert joint_neg_log10_p(direction, spread) == pytest.approx(wanted, rel=1e-6)
+
+
 def test_group_difference_and_units():
     latents, covariates, g = people(3)
     group = (g > 0).astype(float)

@@ -254,19 +254,23 @@ def _complete_rows(
 
 
 def residual_covariance(
-    latents: Latents, covariates: Covariates | None = None
+    latents: Latents,
+    covariates: Covariates | None = None,
+    trait: Float[np.ndarray, " samples"] | None = None,
 ) -> Float64[np.ndarray, "k k"]:
     """Return the covariance of the latents after covariates, of the people who have all of them.
 
     Sums of products over n - rank - 2, the degrees of freedom that one more regressor leaves, as
-    a scan counts them.
+    a scan counts them. With a ``trait`` (NaN is missing) of the people who have that too: the test
+    of all latents together is exact only among the people of the regression.
 
     Raises
     ------
     TooFewSamplesError
         If these are too few.
     """
-    trait = np.zeros(len(latents.sample_ids))
+    if trait is None:
+        trait = np.zeros(len(latents.sample_ids))
     values, _, basis = _complete(latents, trait, covariates)
     rest = remove(values, basis)
     return np.asarray(rest.T @ rest / (len(rest) - basis.shape[1] - 2))
