@@ -65,18 +65,25 @@ GROUPS = {
 @click.option("--covar", type=FILE, help="Adjust traits for these: head size, age, sex.")
 @click.option("--categorical", type=CommaList(), help="Covariates that are classes.")
 @click.option("--perdi", is_flag=True, help="Also the published recipe (paired t) of each latent.")
-@click.option("--perdi-people", default=500, show_default=True, help="People for it.")
+@click.option("--perdi-people", type=click.IntRange(3), default=500, show_default=True,
+              help="People for it.")  # fmt: skip
 @click.option("--atlas", type=FILE, help="Image of region numbers, in the space of the images.")
 @click.option("--atlas-names", type=FILE, help="Names of the numbers: XML, CSV, TSV or JSON.")
 @click.option("--merge-hemispheres", is_flag=True, help="Left and right as one region.")
 @click.option("--volumes", type=FILE, help="Measured volumes of some people, a column a region: "
               "changes of volume are then calibrated.")  # fmt: skip
-@click.option("--people", default=16, show_default=True, help="People to differentiate at.")
-@click.option("--batch", default=4, show_default=True, help="People decoded together.")
-@click.option("--draws", default=1999, show_default=True, help="Effect vectors of chance.")
-@click.option("--gate", default=7.30103, show_default=True, help="-log10 P of a variant's finding.")
-@click.option("--level", default=0.05, show_default=True, help="Family-wise level, and FDR.")
-@click.option("--seed", default=0, show_default=True, help="Of people and draws.")
+@click.option("--people", type=click.IntRange(1), default=16, show_default=True,
+              help="People to differentiate at.")  # fmt: skip
+@click.option("--batch", type=click.IntRange(1), default=4, show_default=True,
+              help="People decoded together.")  # fmt: skip
+@click.option("--draws", type=click.IntRange(1), default=1999, show_default=True,
+              help="Effect vectors of chance.")  # fmt: skip
+@click.option("--gate", type=click.FloatRange(0), default=7.30103, show_default=True,
+              help="-log10 P of a variant's finding.")  # fmt: skip
+@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05,
+              show_default=True, help="Family-wise level, and FDR.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+              help="Of people and draws.")  # fmt: skip
 @click.option("--traverse", is_flag=True, help="Walks from -3 to 3 SD: strips, gifs, curves.")
 @click.option("--outside", is_flag=True, help="Regions painted on the brain, seen from outside.")
 @click.option("--brainpainter", is_flag=True, help="Also a CSV of 82 regions for BrainPainter.")
@@ -97,6 +104,7 @@ def map(results: Path | None, **given: Any) -> None:  # noqa: A001
     from imgwas_cli.map_inputs import read_inputs
 
     out: Path = given["out"]
+    _check_out(out)
     log_into(out, given)
     inputs = read_inputs(results, given)
     n = sum(len(directions) for _, directions in inputs.groups)
@@ -104,7 +112,8 @@ def map(results: Path | None, **given: Any) -> None:  # noqa: A001
     mappers = _prepare(inputs, given)
     each = [_map(m, d, given) for m, (_, d) in zip(mappers, inputs.groups, strict=True)]
     found = [one for maps in each for one in maps]
-    _write(out, found, inputs, given)
+    if found:
+        _write(out, found, inputs, given)
     if given["traverse"]:
         from imgwas_cli.map_extras import write_walks
 
@@ -122,6 +131,20 @@ def map(results: Path | None, **given: Any) -> None:  # noqa: A001
 
         write_perdi(out / "perdi", mappers[0], inputs, given)
     _say(found, out)
+
+
+def _check_out(out: Path) -> None:
+    """Refuse the folder of a scan or of an encoder: its files would be mixed with the maps."""
+    from imgwas.errors import RefusedError, explain
+
+    if (out / "run.json").exists():
+        raise RefusedError(
+            explain(
+                f"--out {out} holds a scan or an encoder",
+                expected="Maps have their own folder",
+                do=f"Give --out {out / 'maps'}",
+            )
+        )
 
 
 def _prepare(inputs: MapInputs, given: dict[str, Any]) -> list[Mapper]:
@@ -174,6 +197,8 @@ def _write(out: Path, found: list[EffectMap], inputs: MapInputs, given: dict[str
     regions = region_table_of(found)
     if len(regions):
         write_table(out / "regions.tsv", regions, notes)
+    else:
+        (out / "regions.tsv").unlink(missing_ok=True)  # of an earlier run with an atlas
     folder = out / "maps"
     folder.mkdir(exist_ok=True)
     stems = file_names([one.direction.name for one in found])
@@ -197,5 +222,7 @@ def _say(found: list[EffectMap], out: Path) -> None:
         click.echo(sentence_of(one))
     if len(found) > 20:
         click.echo(f"... and {len(found) - 20} more")
-    click.echo(f"tables   {out / 'maps.tsv'}, {out / 'regions.tsv'}")
-    click.echo(f"volumes  {out / 'maps'}")
+    tables = [out / "maps.tsv", out / "regions.tsv"]
+    if found:
+        click.echo(f"tables   {', '.join(str(one) for one in tables if one.exists())}")
+        click.echo(f"volumes  {out / 'maps'}")

@@ -105,6 +105,7 @@ def _directions(
 ) -> list[tuple[np.ndarray, list[Direction]]]:
     """Everything that is asked for, with the covariance of the latents after its covariates."""
     from imgwas.brain.directions import component_direction, latent_direction, residual_covariance
+    from imgwas.checks import duplicates
     from imgwas.errors import UsageError, explain
 
     groups = []
@@ -119,8 +120,8 @@ def _directions(
         raise UsageError(
             explain("variants need the scan they are of", do="Give its folder: imgwas map RESULTS")
         )
-    others = [latent_direction(latents, name) for name in given["latent"] or ()]
-    others += [component_direction(latents, number) for number in given["component"]]
+    others = [latent_direction(latents, name) for name in dict.fromkeys(given["latent"] or ())]
+    others += [component_direction(latents, number) for number in dict.fromkeys(given["component"])]
     traits = _traits(latents, covariates, given)
     if others or not groups:
         groups.append((residual_covariance(latents, covariates), others))
@@ -129,6 +130,13 @@ def _directions(
         raise UsageError(
             explain("there is nothing to map",
                     do="Give --loci, --variant or --top with RESULTS, or --latent, --trait")
+        )  # fmt: skip
+    twice = duplicates([one.name for _, found in groups for one in found])
+    if twice:
+        raise UsageError(
+            explain(f"{len(twice)} names stand for two directions (first: {twice[0]})",
+                    expected="Maps are files, named after what they show",
+                    do="Rename the trait, or map the two into two folders")
         )  # fmt: skip
     return [group for group in groups if group[1]] or groups[:1]
 

@@ -46,6 +46,10 @@ QUICK = ("--draws", "99", "--people", "3", "--no-figures")
 
 def strangers(folder):
     (folder / "strangers.tsv").write_text("IID\tage\nx1\t3\nx2\t4\n")
+    covariates = pd.read_csv(folder / "covariates.tsv", sep="\t", usecols=["IID", "age"])
+    covariates.rename(columns={"age": "L001"}).to_csv(folder / "clash.tsv", sep="\t", index=False)
+    (folder / "torn").mkdir()
+    (folder / "torn" / "map.json").write_text("[")
 
 
 def run_map(study, *words, out="maps", results=("results",)):
@@ -178,6 +182,10 @@ REFUSED = [
     ((*BASIC, "--loci", "covariates.tsv"), 6, "has no column of variants", True),
     ((*BASIC, "--latent", "L001", "--outside"), 8, "--outside needs regions", False),
     ((*BASIC, "--latent", "L001", "--brainpainter"), 8, "--brainpainter needs regions", False),
+    ((*BASIC, "--latent", "L001", "--level", "0"), 8, "--level", False),
+    ((*BASIC, "--latent", "L001", "--seed", "-1"), 8, "--seed", False),
+    ((*BASIC, "--latent", "L001", "--compare", "torn"), 6, "map.json is damaged", False),
+    ((*BASIC, "--latent", "L001", "--trait", "clash.tsv"), 8, "1 names stand for two", False),
 ]  # fmt: skip
 
 
@@ -193,6 +201,31 @@ def test_scan_of_other_latents_is_refused(study):
     done = run_map(study, *BASIC, "--top", "1", *QUICK, results=("others",), out="refused")
     assert done.code == 7
     assert "the scan lacks 1 of the encoder's 5 latents" in done.text
+
+
+def test_a_folder_of_a_scan_or_encoder_is_refused(study):
+    for out in ("results", "run"):
+        before = sorted(one.name for one in (study[0] / out).iterdir())
+        done = run_map(study, *BASIC, *QUICK, "--latent", "L001", results=(), out=out)
+        assert (done.code, "Maps have their own folder" in done.text) == (21, True), done.text
+        assert sorted(one.name for one in (study[0] / out).iterdir()) == before
+
+
+def test_perdi_alone_and_regions_of_an_earlier_run(study):
+    folder, _ = study
+    words = (*BASIC, *QUICK, "--perdi-people", "4")
+    done = run_map(study, *words, *ATLAS, "--latent", "L001,L001", results=(), out="again")
+    assert done.code == 0, done.text
+    assert len(pd.read_csv(folder / "again" / "maps.tsv", sep="\t", comment="#")) == 1
+    assert (folder / "again" / "regions.tsv").exists()
+    done = run_map(study, *words, "--latent", "L002", results=(), out="again")
+    assert done.code == 0, done.text
+    assert not (folder / "again" / "regions.tsv").exists()
+    assert "regions.tsv" not in done.text
+    done = run_map(study, *words, "--perdi", results=(), out="alone")
+    assert done.code == 0, done.text
+    assert not (folder / "alone" / "maps.tsv").exists()
+    assert (folder / "alone" / "perdi" / "L001_perdi.nii.gz").exists()
 
 
 def test_transformed_latents_are_refused(study):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgwas.brain.mapping import EffectMap, cosine
-from imgwas.errors import InconsistentError, OpenError, explain
+from imgwas.errors import InconsistentError, MalformedError, OpenError, explain
 from imgwas.files import read_json
 from imgwas.images.nifti import read_volume
 from imgwas.images.space import Space, check_space, space_of
@@ -39,6 +39,8 @@ def agreement_with(folder: str | Path, maps: Sequence[EffectMap]) -> pd.DataFram
     ------
     OpenError
         If the folder holds no maps.
+    MalformedError
+        If what it says of them cannot be read.
     InconsistentError
         If no map has the same name, or the maps lie on other voxels.
     """
@@ -47,7 +49,13 @@ def agreement_with(folder: str | Path, maps: Sequence[EffectMap]) -> pd.DataFram
     folder = Path(folder)
     if not (folder / "map.json").exists():
         raise OpenError(explain(f"{folder} holds no map.json", do="Name a folder of imgwas map"))
-    stems = read_json(folder / "map.json")["maps"]
+    try:
+        stems = dict(read_json(folder / "map.json")["maps"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise MalformedError(
+            explain(f"{folder / 'map.json'} is damaged or of another program",
+                    do="Name a folder of imgwas map")
+        ) from error  # fmt: skip
     rows = []
     for one in maps:
         stem = stems.get(one.direction.name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imgwas.errors import DegenerateError, InconsistentError, explain
+from imgwas.errors import DegenerateError, InconsistentError, UsageError, explain
 from imgwas.shapes import Float, Float64
 
 
@@ -111,6 +111,8 @@ def family_wise_threshold(largest: Float64[np.ndarray, " draws"], level: float =
     The order statistic is taken so that the expected share is at most ``level``:
     number ceil((1 - level)(n + 1)) of n.
     """
+    if not 0 < level < 1:
+        raise UsageError(explain(f"level is {level:g}", expected="Above 0 and below 1"))
     n = len(largest)
     rank = int(np.ceil((1 - level) * (n + 1)))
     if rank > n:
