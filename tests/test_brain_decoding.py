@@ -176,8 +176,8 @@ def peak_of(n):
 
 
 def test_perdi_memory_does_not_grow_with_people():
-    peak_of(10)
-    assert peak_of(120) < 1.1 * peak_of(20)
+    peak_of(4)
+    assert peak_of(30) < 1.1 * peak_of(10)
 
 
 def test_refusals():
