@@ -54,6 +54,7 @@ GROUPS = {
         "residualize_first",
         "precision",
         "omnibus",
+        "heritability",
         "max_levels",
         "check",
     ],
@@ -144,6 +145,11 @@ GROUPS = {
     "--omnibus",
     is_flag=True,
     help="Also test each variant against all latents at once; see also imgwas omnibus.",
+)
+@click.option(
+    "--heritability",
+    is_flag=True,
+    help="Also keep what imgwas heritability needs, so that it reads no genotypes.",
 )
 @click.option(
     "--check",
@@ -268,6 +274,7 @@ _PASSED = (
     "rank_normal",
     "residualize_first",
     "omnibus",
+    "heritability",
     "min_overlap",
     "training_people",
     "genome_build",

@@ -16,6 +16,9 @@ from imgwas_cli.running import bar
 if TYPE_CHECKING:
     import pandas as pd
 
+    from imgwas.genetics.heritability import GeneticCovariance
+    from imgwas.sumstats import SumStats
+
 logger = logging.getLogger("imgwas.cli")
 
 EXAMPLE = """
@@ -74,7 +77,8 @@ def heritability(results: Path, out: Path, **given: Any) -> None:
 
     Genotypes, latents and covariates are those that the scan recorded; name them again if they
     moved. he writes heritability.tsv, genetic_correlation_pairs.tsv and the latent x latent
-    matrices; greml and ldsc write heritability.tsv.
+    matrices; greml and ldsc write heritability.tsv. After associate --heritability, he reads the
+    results alone, unless other settings are asked for.
     """
     logs.to_terminal(verbose=given["verbose"], quiet=given["quiet"])
     start = time.monotonic()
@@ -89,12 +93,44 @@ def heritability(results: Path, out: Path, **given: Any) -> None:
 
 
 def _by_moments(results: Path, out: Path, given: dict[str, Any]) -> pd.DataFrame:
-    from imgwas.genetics.heritability import estimate_heritability
     from imgwas.genetics.heritability_files import write_heritability
+    from imgwas.sumstats import open_sumstats
+
+    sumstats = open_sumstats(results)
+    kept = _of_scan(sumstats, given)
+    found = kept or _from_genotypes(results, given)
+    settings = {"command": ["imgwas", *sys.argv[1:]], "scan": sumstats.metadata["digest"]}
+    settings["from_scan"] = kept is not None
+    settings |= {name: given[name] for name in ("min_maf", "probes", "seed")}
+    write_heritability(out, found, matrices=given["matrices"], settings=settings)
+    return found.table()
+
+
+def _of_scan(sumstats: SumStats, given: dict[str, Any]) -> GeneticCovariance | None:
+    """Use what the scan kept, if it did and nothing else is asked for."""
+    from imgwas.genetics.scanned import heritability_of_scan
+
+    kept = sumstats.metadata.get("heritability")
+    if kept is None:
+        return None
+    wanted = {"min_maf": given["min_maf"], "n_blocks": given["blocks"], "seed": given["seed"],
+              "n_probes": given["probes"]}  # fmt: skip
+    other = [n for n, value in wanted.items() if value is not None and value != kept[n]]
+    other += [name for name in recorded.NAMES if given.get(name)]
+    if other:
+        option = other[0].removeprefix("n_").replace("_", "-")
+        logger.info("the genotypes are read, because of --%s", option)
+        return None
+    logger.info("from what the scan kept (associate --heritability): no genotypes are read")
+    return heritability_of_scan(sumstats)
+
+
+def _from_genotypes(results: Path, given: dict[str, Any]) -> GeneticCovariance:
+    from imgwas.genetics.heritability import estimate_heritability
 
     sumstats, genotypes, design = recorded.open_scan(results, given)
     with bar(sumstats.n_variants, "heritability", "variant", quiet=given["quiet"]) as progress:
-        found = estimate_heritability(
+        return estimate_heritability(
             genotypes,
             design,
             sumstats=sumstats,
@@ -105,10 +141,6 @@ def _by_moments(results: Path, out: Path, given: dict[str, Any]) -> pd.DataFrame
             threads=given["threads"],
             progress=progress,
         )
-    settings = {"command": ["imgwas", *sys.argv[1:]], "scan": sumstats.metadata["digest"]}
-    settings |= {name: given[name] for name in ("min_maf", "probes", "seed")}
-    write_heritability(out, found, matrices=given["matrices"], settings=settings)
-    return found.table()
 
 
 def _by_likelihood(results: Path, out: Path, given: dict[str, Any]) -> pd.DataFrame:

@@ -75,6 +75,7 @@ _PUBLIC = {
     "genotype_components": "imgwas.genetics.components",
     "genotype_quality": "imgwas.genetics.quality",
     "harmonise_alleles": "imgwas.genetics.harmonise",
+    "heritability_of_scan": "imgwas.genetics.scanned",
     "latents_from_frame": "imgwas.tables",
     "load_encoder": "imgwas.encoders.checkpoints",
     "local_cluster": "imgwas.cluster",

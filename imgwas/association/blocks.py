@@ -51,6 +51,8 @@ class GroupArrays:
         Rank of the covariates with the intercept.
     trait_scale : (traits,) float64 array
         Length of each residual trait before scaling, in units of the latent.
+    probes : (people, probes) float64 array or None
+        Random vectors for heritability, orthogonal to ``basis`` and to the intercept.
     """
 
     traits: Float64[np.ndarray, "people traits"]
@@ -59,6 +61,7 @@ class GroupArrays:
     mask: UInt8[np.ndarray, " bytes"] | None
     n: int
     rank: int
+    probes: Float64[np.ndarray, "people probes"] | None = None
 
     @property
     def n_traits(self) -> int:
@@ -71,12 +74,15 @@ class GroupArrays:
         return self.n - self.rank - 1
 
     def product_matrix(self, dtype: type[np.floating]) -> Float[np.ndarray, "people columns"]:
-        """``[traits | basis]``, zero-padded to a whole number of tiles."""
+        """``[traits | basis | probes]``, zero-padded to a whole number of tiles."""
         n_columns = self.traits.shape[1] + self.basis.shape[1]
-        padded = max(4 * COLUMN_TILE, -(-n_columns // COLUMN_TILE) * COLUMN_TILE)
+        n_probes = 0 if self.probes is None else self.probes.shape[1]
+        padded = max(4 * COLUMN_TILE, -(-(n_columns + n_probes) // COLUMN_TILE) * COLUMN_TILE)
         matrix = np.zeros((len(self.traits), padded), dtype)
         matrix[:, : self.n_traits] = self.traits
         matrix[:, self.n_traits : n_columns] = self.basis
+        if self.probes is not None:
+            matrix[:, n_columns : n_columns + n_probes] = self.probes
         return matrix
 
 
@@ -85,7 +91,8 @@ class GroupResult:
     """One group's statistics of one block.
 
     ``t`` is NaN wherever ``reason`` is not zero. ``scale`` is ``s_g``. ``beta`` is in units of
-    the latent and present only where people were dropped per variant.
+    the latent and present only where people were dropped per variant. ``probed`` are products with
+    the group's random vectors, in the allele that the block counts.
     """
 
     t: Float[np.ndarray, "variants traits"]
@@ -95,6 +102,7 @@ class GroupResult:
     effect_allele_frequency: Float64[np.ndarray, " variants"]
     scale: Float64[np.ndarray, " variants"]
     reason: Int8[np.ndarray, " variants"]
+    probed: Float[np.ndarray, "variants probes"] | None = None
 
 
 class Workspace:

@@ -71,8 +71,10 @@ def write_correlation(out: Path, design: Design, samples: str) -> dict[str, str 
     return {"path": CORRELATION, "bytes": content.size, "sha256": checksum}
 
 
-def is_recorded(out: Path, recorded: Sequence[dict[str, str | int]]) -> bool:
-    """Whether the file is there as the finished run recorded it."""
-    path = out / CORRELATION
+def is_recorded(
+    out: Path, recorded: Sequence[dict[str, str | int]], name: str = CORRELATION
+) -> bool:
+    """Whether a file is there as the finished run recorded it."""
+    path = out / name
     known = {entry["path"]: entry["sha256"] for entry in recorded}
-    return path.exists() and CORRELATION in known and sha256_of(path) == known[CORRELATION]
+    return path.exists() and name in known and sha256_of(path) == known[name]

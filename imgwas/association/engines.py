@@ -48,7 +48,8 @@ def run_on_threads(
     number of threads. At most three jobs per thread are under way, and finished parts are
     encoded and written by one thread more while the others compute.
     """
-    _ = task.matrices, task.kinds, task.omnibus  # made once, before threads ask for them together
+    # made once, before threads ask for them together
+    _ = task.matrices, task.kinds, task.omnibus, task.jackknife
     with (
         threadpool_limits(1, user_api="blas"),
         ThreadPoolExecutor(threads) as pool,

@@ -14,6 +14,7 @@ from imgwas.errors import InconsistentError, UsageError, WriteError, explain
 from imgwas.files import publish_json, read_json, sha256_of, write_error
 from imgwas.locks import sweep
 from imgwas.sumstats.correlation import CORRELATION
+from imgwas.sumstats.probes import PROBES
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +76,11 @@ def _read_run(path: Path) -> dict[str, Any]:
 
 def clear(out: Path) -> None:
     """Remove the results of an earlier run, and nothing else in the folder."""
-    for path in [out / COMPLETE, out / RUN, out / CORRELATION, *(out / "parts").glob("part-*")]:
+    files = (COMPLETE, RUN, CORRELATION, PROBES)
+    for path in [*(out / name for name in files), *(out / "parts").glob("part-*")]:
         path.unlink(missing_ok=True)
-    shutil.rmtree(out / "private" / "task", ignore_errors=True)
+    for name in ("task", "probes"):
+        shutil.rmtree(out / "private" / name, ignore_errors=True)
 
 
 def finished_parts(out: Path, n_parts: int, digest: str) -> list[int]:
@@ -102,6 +105,11 @@ def read_receipt(out: Path, part: int) -> dict[str, Any] | None:
         return dict(read_json(path))
     except (OSError, ValueError):
         return None
+
+
+def read_receipts(out: Path, n_parts: int) -> list[dict[str, Any]]:
+    """Read the receipts of all parts, empty for those that have none."""
+    return [read_receipt(out, part) or {} for part in range(n_parts)]
 
 
 def complete(out: Path, n_parts: int, totals: Mapping[str, Any]) -> None:

@@ -86,13 +86,15 @@ def scan_block(
     coded = swap_alleles(packed, flip)
     decode(coded, workspace)
     gaps = missing_positions(coded, everyone)
-    results = []
-    for group, matrix in zip(groups, matrices, strict=True):
+    results: dict[int, GroupResult] = {}
+    # a group with random vectors comes last: its means of missing calls stay in the buffer
+    for number in sorted(range(len(groups)), key=lambda i: groups[i].probes is not None):
+        group, matrix = groups[number], matrices[number]
         own = _counts_of(packed, group, everyone)
         block = GroupBlock(coded, flip, gaps, group, own, workspace)
         solve = solve_dropping if missing == "drop" else _solve
-        results.append(solve(block, matrix))
-    return results
+        results[number] = solve(block, matrix)
+    return [results[number] for number in range(len(groups))]
 
 
 def _counts_of(packed: np.ndarray, group: GroupArrays, everyone: GenotypeCounts) -> GenotypeCounts:
@@ -108,7 +110,8 @@ def _solve(block: GroupBlock, matrix: np.ndarray) -> GroupResult:
     group, k = block.group, block.group.n_traits
     block.fill_missing(block.mean)
     product = block.workspace.product(matrix)[: len(block.coded)]
-    projected = product[:, k : k + group.basis.shape[1]].astype(np.float64)
+    probed = k + group.basis.shape[1]
+    projected = product[:, k:probed].astype(np.float64)
     residual = block.sum_of_squares - np.einsum("vc,vc->v", projected, projected)
     residual = _recheck_residual(block, residual)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -128,6 +131,9 @@ def _solve(block: GroupBlock, matrix: np.ndarray) -> GroupResult:
         effect_allele_frequency=block.effect_allele_frequency,
         scale=np.where(untested, np.nan, scale),
         reason=block.reason,
+        probed=None
+        if group.probes is None
+        else product[:, probed : probed + group.probes.shape[1]].copy(),
     )
 
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from imgwas.arrow import from_numpy
 from imgwas.association.blocks import GroupResult, Workspace
 from imgwas.association.kernel import scan_block
+from imgwas.association.probing import BlockSums, add_products, publish_sums
 from imgwas.association.task import AUTOSOME, ScanTask, X, Y, compact
 from imgwas.files import publish_bytes, publish_json
 from imgwas.genotypes.counts import GenotypeCounts, count_packed
@@ -35,6 +36,8 @@ class BlockResult:
     digest: bytes
     #: -log10 P over all latents by name of the test; empty where not asked for
     omnibus: dict[str, np.ndarray]
+    #: of random vectors, for heritability; empty where not asked for
+    sums: BlockSums
 
 
 def scan_rows(task: ScanTask, rows: np.ndarray, workspace: Workspace) -> BlockResult:
@@ -48,18 +51,18 @@ def scan_rows(task: ScanTask, rows: np.ndarray, workspace: Workspace) -> BlockRe
     keep, removed = _filter(task, packed, kinds, counts)
     if not keep.all():
         rows, packed, kinds, counts = rows[keep], packed[keep], kinds[keep], counts.take(keep)
-    pieces = [
-        _scan_kind(
-            task, packed[start:stop], int(kinds[start]), counts.take(slice(start, stop)), workspace
-        )
-        for start, stop in _runs(kinds)
-    ]
+    pieces, sums = [], BlockSums.none()
+    for start, stop in _runs(kinds):
+        kind, some = int(kinds[start]), counts.take(slice(start, stop))
+        pieces.append(_scan_kind(task, packed[start:stop], kind, some, workspace))
+        if task.settings.heritability and _KINDS[kind] == AUTOSOME:
+            add_products(sums, jackknife_of(task, rows[start:stop]), pieces[-1], workspace)
     omnibus = _omnibus(task, kinds, pieces)
     groups = [_join_groups(list(group)) for group in zip(*pieces, strict=True)]
     if not pieces:
         groups = [_no_variants(len(names), task) for names in task.names]
     diploid = _diploid_counts(task, packed, kinds, counts)
-    return BlockResult(rows, counts, diploid, groups, removed, digest, omnibus)
+    return BlockResult(rows, counts, diploid, groups, removed, digest, omnibus, sums)
 
 
 def _omnibus(
@@ -81,6 +84,11 @@ def _omnibus(
 def variant_kinds_of(task: ScanTask, rows: np.ndarray) -> np.ndarray:
     """Kinds of some rows of the genotype file that are in the scan."""
     return task.kinds[np.searchsorted(task.rows, rows)]
+
+
+def jackknife_of(task: ScanTask, rows: np.ndarray) -> np.ndarray:
+    """Jackknife blocks of some rows of the genotype file that are in the scan."""
+    return task.jackknife[np.searchsorted(task.rows, rows)]
 
 
 def _filter(
@@ -185,6 +193,7 @@ class PartBuilder:
         self.block_rows = list(task.blocks(part))
         self._results: list[BlockResult | None] = [None] * len(self.block_rows)
         self._left = len(self.block_rows)
+        self._sums, self._summed = BlockSums.none(), 0
         self._lock = threading.Lock()
 
     def add(self, index: int, result: BlockResult) -> bool:
@@ -192,7 +201,17 @@ class PartBuilder:
         with self._lock:
             self._results[index] = result
             self._left -= 1
+            self._sum_up()
             return self._left == 0
+
+    def _sum_up(self) -> None:
+        """Add the sums of blocks in their order, so that rounding is the same on every engine."""
+        while self._summed < len(self._results):
+            result = self._results[self._summed]
+            if result is None:
+                return
+            self._sums.add(result.sums)
+            self._summed += 1
 
     def publish(self, digest: str) -> dict[str, Any]:
         """Write the part, then its receipt; return the receipt."""
@@ -214,6 +233,8 @@ class PartBuilder:
             "input_sha256": hashlib.sha256(b"".join(b.digest for b in blocks)).hexdigest(),
             "counts": _receipt_counts(blocks),
         }
+        if self.task.settings.heritability:
+            receipt["probes"] = publish_sums(self.task, self.part, self._sums)
         publish_json(receipt_path(self.task.out, self.part), receipt)
         return receipt
 

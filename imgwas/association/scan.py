@@ -10,7 +10,7 @@ import json
 import logging
 import signal
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,28 +19,31 @@ import numpy as np
 from imgwas._version import __version__
 from imgwas.association import folder
 from imgwas.association.correlation import is_recorded, write_correlation
+from imgwas.association.description import FORMAT_VERSION, describe
 from imgwas.association.design import Design, build_design
 from imgwas.association.engines import run_on_client, run_on_threads
+from imgwas.association.probing import Gathering, space_of_sums
 from imgwas.association.progress import NoProgress, Progress
 from imgwas.association.seen import without_training_people
 from imgwas.association.selection import Selection, select
 from imgwas.association.task import ScanSettings, ScanTask, make_task
 from imgwas.checks import check_option, check_range
 from imgwas.cluster import available_cores
-from imgwas.errors import DegenerateError, explain
+from imgwas.errors import UsageError, explain
 from imgwas.genotypes.filters import VariantFilters
+from imgwas.genotypes.relatives import warn_of_relatives
 from imgwas.locks import locked
 from imgwas.stopping import Interrupted, stop_wishes
 from imgwas.sumstats import SumStats, open_sumstats
+from imgwas.sumstats.correlation import CORRELATION
 from imgwas.sumstats.folder import other_files
-from imgwas.types import Covariates, Genotypes, Latents, PackedGenotypes
+from imgwas.sumstats.probes import PROBES
+from imgwas.types import Covariates, Genotypes, Latents, PackedGenotypes, Samples
 
 if TYPE_CHECKING:
     from distributed import Client
 
 logger = logging.getLogger(__name__)
-
-FORMAT_VERSION = 1
 
 
 def associate(
@@ -56,6 +59,7 @@ def associate(
     rank_normal: bool = False,
     residualize_first: bool = False,
     omnibus: bool = False,
+    heritability: bool = False,
     min_overlap: float = 0.5,
     training_people: str = "refuse",
     genome_build: str | None = None,
@@ -103,6 +107,9 @@ def associate(
         Two-step analysis that leaves the covariates in the genotype; see ``docs/statistics.md``.
     omnibus : bool
         Also test every variant against all latents at once (``docs/heritability.md``).
+    heritability : bool
+        Also multiply the genotypes with random vectors, so that
+        :func:`imgwas.heritability_of_scan` needs no pass over the genotypes of its own.
     min_overlap : float
         Refuse when less than this share of the smaller file is found in the other.
     training_people : {"refuse", "exclude", "allow"}
@@ -155,8 +162,10 @@ def associate(
     .. [1] Frisch & Waugh (1933), Econometrica 1:387. Lovell (1963), JASA 58:993.
     """
     settings = _settings(
-        missing_genotype, precision, part_size, rank_normal, residualize_first, filters, omnibus
+        missing_genotype, precision, part_size, rank_normal, residualize_first, filters
     )
+    settings = replace(settings, omnibus=omnibus, heritability=heritability)
+    _check_heritability(settings)
     genotypes = _packed(genotypes)
     latents = without_training_people(latents, training_people)
     chosen = selection if selection is not None else select(genotypes)
@@ -177,8 +186,9 @@ def associate(
         task = make_task(genotypes, design, chosen.rows, settings, out)
         identity = _identity(task, design)
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        description = _describe(task, design, chosen, identity, digest, command, genome_build)
+        description = describe(task, design, chosen, identity, digest, command, genome_build)
         finished = folder.open_run(out, description, overwrite=overwrite)
+        finished = _with_sums(task, design, genotypes.samples, finished, digest)
         _run(task, design, finished, digest, threads, client, progress or NoProgress())
     return open_sumstats(out)
 
@@ -190,7 +200,6 @@ def _settings(
     rank_normal: bool,
     residualize_first: bool,
     filters: VariantFilters | None,
-    omnibus: bool,
 ) -> ScanSettings:
     check_option("missing_genotype", missing_genotype, ["mean", "drop"])
     check_option("precision", precision, ["single", "double"])
@@ -202,8 +211,17 @@ def _settings(
         rank_normal=rank_normal,
         residualize_first=residualize_first,
         filters=filters or VariantFilters(),
-        omnibus=omnibus,
     )
+
+
+def _check_heritability(settings: ScanSettings) -> None:
+    if settings.heritability and settings.missing_genotype == "drop":
+        raise UsageError(
+            explain(
+                "heritability in the scan takes missing calls at the mean",
+                do="Leave out --missing-genotype drop, or estimate heritability afterwards",
+            )
+        )
 
 
 def _packed(genotypes: Genotypes) -> PackedGenotypes:
@@ -246,75 +264,15 @@ def _digest_text(*names: str) -> str:
     return hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _describe(
-    task: ScanTask,
-    design: Design,
-    chosen: Selection,
-    identity: Mapping[str, Any],
-    digest: str,
-    command: list[str] | None,
-    genome_build: str | None,
-) -> dict[str, Any]:
-    """Content of ``run.json``."""
-    if not len(task.rows):
-        raise DegenerateError(explain("no variant is left to scan", do="Loosen the selection"))
-    return {
-        "format": "imgwas-scan",
-        "format_version": FORMAT_VERSION,
-        "imgwas_version": __version__,
-        "digest": digest,
-        "identity": identity,
-        "command": command or [],
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "genome_build": genome_build,
-        "settings": task.settings.described(),
-        "samples": {"kept": len(design.sample_columns), "steps": design.flow.steps},
-        "selection": chosen.report,
-        "covariates": {"names": list(design.covariate_names), "dropped": design.dropped},
-        "groups": [
-            {"group": i, "n": g.n, "rank": g.rank, "dof": g.dof, "latents": list(g.names)}
-            for i, g in enumerate(design.groups)
-        ],
-        "latents": _latent_entries(task, design),
-        "quarantined": [{"name": n, "reason": why} for n, why in design.quarantined.items()],
-        "n_variants": len(task.rows),
-        "part_size": task.settings.part_size,
-        "n_parts": task.n_parts,
-        **_omnibus_entry(task),
-    }
-
-
-def _omnibus_entry(task: ScanTask) -> dict[str, Any]:
-    """Describe the test of all latents, after refusing what it cannot answer."""
-    if not task.omnibus:
-        return {}
-    test = task.omnibus["autosome"]
-    test.check()
-    for line in test.cautions():
-        logger.warning("omnibus  %s", line)
-    return {"omnibus": test.described()}
-
-
-def _latent_entries(task: ScanTask, design: Design) -> list[dict[str, Any]]:
-    entries = []
-    for index, group in enumerate(design.groups):
-        for column, name in enumerate(group.names):
-            scales = {
-                kind: float(groups[index].trait_scale[column])
-                for kind, groups in task.groups.items()
-            }
-            entries.append(
-                {
-                    "name": name,
-                    "group": index,
-                    "n": group.n,
-                    "mean": float(group.mean[column]),
-                    "sd": float(group.sd[column]),
-                    "scale": scales.pop("autosome"),
-                    **{f"scale_{kind}": scale for kind, scale in scales.items()},
-                }
-            )
-    return entries
+def _with_sums(
+    task: ScanTask, design: Design, samples: Samples, finished: list[int], digest: str
+) -> list[int]:
+    """Leave out parts whose sums for heritability are lost; warn of relatives."""
+    if not task.settings.heritability:
+        return finished
+    warn_of_relatives(samples, design.sample_columns)
+    receipts = folder.read_receipts(task.out, task.n_parts)
+    return Gathering(task, digest).finished(finished, receipts)
 
 
 def _run(
@@ -328,7 +286,8 @@ def _run(
 ) -> None:
     """Compute the parts that are missing and close the run."""
     complete = len(finished) == task.n_parts and (task.out / folder.COMPLETE).exists()
-    if complete and is_recorded(task.out, other_files(task.out)):
+    names = [CORRELATION, *([PROBES] if task.settings.heritability else [])]
+    if complete and all(is_recorded(task.out, other_files(task.out), name) for name in names):
         logger.info("%s is complete already: nothing to do", task.out)
         return
     if finished:
@@ -336,7 +295,8 @@ def _run(
     todo = sorted(set(range(task.n_parts)) - set(finished))
     n_traits = sum(len(group.names) for group in design.groups)
     width = np.dtype(task.settings.dtype).itemsize * n_traits + 120
-    folder.check_space(task.out, sum(b - a for a, b in map(task.part_range, todo)) * width)
+    n_rows = sum(b - a for a, b in map(task.part_range, todo))
+    folder.check_space(task.out, n_rows * width + space_of_sums(task, len(todo)))
     with stop_wishes() as stop, progress.started(task, todo):
         common: dict[str, Any] = {
             "digest": digest,
@@ -351,7 +311,10 @@ def _run(
     if stop[0] is not None:
         raise _interrupted(task, digest, stop[0])
     task.genotypes.check_unchanged()
-    _finish(task, [write_correlation(task.out, design, _digest_of_ids(design))])
+    gathering = Gathering(task, digest)
+    correlation = write_correlation(task.out, design, _digest_of_ids(design))
+    _finish(task, [correlation, *gathering.write(folder.read_receipts(task.out, task.n_parts))])
+    gathering.clean()
 
 
 def _check_input(task: ScanTask, receipt: Mapping[str, Any], progress: Progress) -> None:
@@ -364,8 +327,7 @@ def _finish(task: ScanTask, files: list[dict[str, str | int]]) -> None:
     removed: dict[str, int] = {}
     reasons: dict[str, int] = {}
     n_rows = 0
-    for part in range(task.n_parts):
-        receipt = folder.read_receipt(task.out, part) or {}
+    for receipt in folder.read_receipts(task.out, task.n_parts):
         n_rows += receipt.get("rows", 0)
         for total, key in ((removed, "removed"), (reasons, "reasons")):
             for name, n in receipt.get("counts", {}).get(key, {}).items():

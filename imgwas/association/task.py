@@ -20,6 +20,7 @@ from imgwas.association.blocks import GroupArrays
 from imgwas.association.correlation import null_correlation
 from imgwas.association.design import Design, restrict
 from imgwas.association.kernel import MissingPolicy
+from imgwas.association.probing import jackknife_blocks, with_probes
 from imgwas.files import publish, publish_json, read_json
 from imgwas.genotypes.counts import pack_mask
 from imgwas.genotypes.filters import VariantFilters
@@ -44,11 +45,12 @@ class ScanSettings:
     residualize_first: bool = False
     filters: VariantFilters = field(default_factory=VariantFilters)
     omnibus: bool = False
+    heritability: bool = False
 
     def described(self) -> dict[str, Any]:
         """Fields for ``run.json``; what is off and came later is left out, as older runs do."""
-        fields = asdict(self)
-        return fields if self.omnibus else {k: v for k, v in fields.items() if k != "omnibus"}
+        later = {"omnibus": self.omnibus, "heritability": self.heritability}
+        return {name: value for name, value in asdict(self).items() if later.get(name, True)}
 
     @property
     def dtype(self) -> type[np.floating]:
@@ -121,6 +123,13 @@ class ScanTask:
         return np.asarray(variant_kinds(chromosomes)[self.rows])
 
     @cached_property
+    def jackknife(self) -> np.ndarray:
+        """Jackknife block of every scanned variant, -1 for none; empty if heritability is off."""
+        if not self.settings.heritability:
+            return np.empty(0, np.int64)
+        return jackknife_blocks(self.genotypes.variants, self.rows)
+
+    @cached_property
     def omnibus(self) -> dict[str, OmnibusTest]:
         """Tests of all latents at once by kind of variant, made once per process; empty if off."""
         if not self.settings.omnibus:
@@ -167,12 +176,15 @@ def make_task(
         designs[Y] = restrict(design, sex == 1)
     founders = genotypes.samples.is_founder[design.sample_columns]
     everyone = np.ones(len(sex), bool)
+    groups = {kind: layout.groups(d) for kind, d in designs.items()}
+    if settings.heritability:
+        groups[AUTOSOME] = with_probes(groups[AUTOSOME])
     masks = {"analysed": everyone, "founders": founders, "females": sex == 2, "males": sex == 1}
     return ScanTask(
         genotypes=genotypes,
         rows=rows,
         columns=layout.columns,
-        groups={kind: layout.groups(d) for kind, d in designs.items()},
+        groups=groups,
         masks={name: layout.mask(mask) for name, mask in masks.items()},
         names=[list(group.names) for group in design.groups],
         settings=settings,
@@ -248,6 +260,8 @@ def save_task(task: ScanTask, folder: Path) -> None:
             arrays[f"{kind}.{index}.scale"] = group.trait_scale
             if group.mask is not None:
                 arrays[f"{kind}.{index}.mask"] = group.mask
+            if group.probes is not None:
+                arrays[f"{kind}.{index}.probes"] = group.probes
     for name, array in arrays.items():
         with publish(folder / f"{name}.npy") as stream:
             np.save(stream, array, allow_pickle=False)
@@ -272,6 +286,7 @@ def load_task(folder: Path, out: Path, genotypes: PackedGenotypes) -> ScanTask:
                 mask=arrays.get(f"{kind}.{i}.mask"),
                 n=shape["n"],
                 rank=shape["rank"],
+                probes=arrays.get(f"{kind}.{i}.probes"),
             )
             for i, shape in enumerate(shapes)
         ]

@@ -17,7 +17,7 @@ import numpy as np
 from imgwas.checks import check_range
 from imgwas.cluster import available_cores
 from imgwas.errors import DegenerateError, explain
-from imgwas.genetics.heritability import check_variants, warn_of_relatives
+from imgwas.genetics.heritability import check_variants
 from imgwas.genetics.standard import (
     AlignedDesign,
     StandardGenotypes,
@@ -26,6 +26,7 @@ from imgwas.genetics.standard import (
     packed,
     people_of,
 )
+from imgwas.genotypes.relatives import warn_of_relatives
 from imgwas.shapes import Float64, Int64
 from imgwas.types import Genotypes
 

@@ -23,43 +23,7 @@ import numpy as np
 from imgwas.genetics.jackknife import streamed_error
 from imgwas.genetics.standard import Moments, StandardGenotypes, in_order, inverse
 from imgwas.shapes import Float64, Int64
-
-#: Bytes of the sums of all blocks and probes; with more people, fewer probes are needed.
-PROBE_MEMORY = 2**31
-#: The error of kappa falls with people x probes; so many leave about one per cent of it.
-ENOUGH, FEWEST_PROBES = 40_000, 8
-
-
-@dataclass(frozen=True)
-class ProbeSums:
-    """What random vectors say about the relationship matrix, per jackknife block of variants.
-
-    With ``v_c = sum over block c of g_j g_j'b``.
-
-    Parameters
-    ----------
-    inner : (probes, blocks, blocks) float array
-        ``v_c'v_d``.
-    linear : (probes, blocks) float array
-        ``b'v_c``.
-    length : (probes,) float array
-        ``b'b``, mean and covariates removed.
-    n : int
-        Dimensions left by mean and covariates.
-    """
-
-    inner: Float64[np.ndarray, "probes blocks blocks2"]
-    linear: Float64[np.ndarray, "probes blocks"]
-    length: Float64[np.ndarray, " probes"]
-    n: int
-
-    def kappa(self, counts: Int64[np.ndarray, " blocks"], left_out: int = -1) -> np.ndarray:
-        """Mean squared correlation beyond chance, by probe, with one block left out."""
-        used = np.arange(len(counts)) != left_out
-        share = self.n / counts[used].sum()
-        inner = self.inner[:, used][:, :, used].sum(axis=(1, 2))
-        linear = self.linear[:, used].sum(axis=1)
-        return np.asarray((share**2 * inner - 2 * share * linear + self.length) / self.n**2)
+from imgwas.sumstats.probes import ProbeSums, number_of_probes, random_signs
 
 
 def probe_sums(
@@ -104,12 +68,8 @@ def probe_sums(
     at most about 2 GB: fewer probes are used where they would need more.
     """
     n_blocks = len(edges) - 1
-    n_probes = n_probes or max(FEWEST_PROBES, -(-ENOUGH // max(people.n, 1)))
-    fits = PROBE_MEMORY // (4 * max(people.n, 1) * n_blocks)
-    n_probes = int(max(min(n_probes, fits), min(n_probes, FEWEST_PROBES)))
-    probes = people.project(
-        np.random.default_rng(seed).choice([-1.0, 1.0], size=(people.n, n_probes))
-    )
+    n_probes = number_of_probes(people.n, n_blocks, n_probes)
+    probes = people.project(random_signs(people.n, n_probes, seed))
     probes32 = probes.astype(np.float32)
 
     def multiply(at: np.ndarray) -> np.ndarray:
@@ -123,18 +83,8 @@ def probe_sums(
         sums[np.searchsorted(edges, at[0], side="right") - 1] += product
         if progress is not None:
             progress(len(at))
-    return _inner_products(people, sums, probes)
 
-
-def _inner_products(people: StandardGenotypes, sums: np.ndarray, probes: np.ndarray) -> ProbeSums:
-    n_probes = probes.shape[1]
-    inner = np.empty((n_probes, len(sums), len(sums)))
-    linear = np.empty((n_probes, len(sums)))
-    for probe in range(n_probes):
-        vectors = people.project(sums[:, probe].T.astype(np.float64))
-        inner[probe] = vectors.T @ vectors
-        linear[probe] = probes[:, probe] @ vectors
-    return ProbeSums(inner, linear, np.square(probes).sum(axis=0), people.n_free)
+    return ProbeSums.of_sums(lambda probe: sums[:, probe], probes, people.basis, n_blocks)
 
 
 def correlation_products(

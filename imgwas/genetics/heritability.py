@@ -30,6 +30,7 @@ from imgwas.genetics.standard import (
     people_of,
 )
 from imgwas.genetics.stored import StoredScan
+from imgwas.genotypes.relatives import warn_of_relatives
 from imgwas.shapes import Float64
 from imgwas.sumstats import SumStats
 from imgwas.types import Genotypes, Samples
@@ -41,8 +42,6 @@ logger = logging.getLogger(__name__)
 
 #: A genetic correlation is given where both heritabilities exceed this many standard errors.
 CLEAR = 2.0
-#: Smallest share of people with a relative of the same family that is worth a warning.
-FEW_RELATED = 0.01
 
 
 @dataclass(frozen=True)
@@ -227,12 +226,14 @@ def estimate_heritability(
             [np.full(len(g.names), int(g.used.sum()) - g.rank, float) for g in design.groups]
         ),
     )
-    return _named(design, traits, solve_moments(traits, probes))
+    n = np.concatenate([np.full(len(g.names), int(g.used.sum())) for g in design.groups])
+    return named(names_of(design), n, traits, solve_moments(traits, probes))
 
 
-def _named(
-    design: AlignedDesign, traits: TraitMoments, found: MomentEstimates
+def named(
+    names: tuple[str, ...], n: np.ndarray, traits: TraitMoments, found: MomentEstimates
 ) -> GeneticCovariance:
+    """Give estimates the names of their latents; hide correlations of what is unclear."""
     h2, error = np.diag(found.covariance), np.diag(found.covariance_error)
     clear = h2 > CLEAR * error
     if not clear.all():
@@ -242,13 +243,13 @@ def _named(
         )  # fmt: skip
     hidden = np.where(np.outer(clear, clear), 0.0, np.nan)
     return GeneticCovariance(
-        latents=names_of(design),
+        latents=names,
         covariance=found.covariance,
         covariance_error=found.covariance_error,
         correlation=found.correlation + hidden,
         correlation_error=found.correlation_error + hidden,
         phenotypic=traits.phenotypic,
-        n=np.concatenate([np.full(len(g.names), int(g.used.sum())) for g in design.groups]),
+        n=n,
         n_variants=int(traits.counts.sum()),
         n_blocks=len(traits.counts),
         kappa=found.kappa,
@@ -341,20 +342,3 @@ def _sizes(groups: list[tuple[int, int, tuple[str, ...]]]) -> str:
     n, rank, _ = groups[0]
     latents = sum(len(names) for _, _, names in groups)
     return f"{n:,} samples, {latents:,} latents and {rank:,} covariate dimensions"
-
-
-def warn_of_relatives(samples: Samples, columns: np.ndarray) -> int:
-    """Say so when the genotype file records relatives among the analysed people."""
-    families: dict[str, int] = {}
-    for column in columns:
-        families[samples.family_ids[column]] = families.get(samples.family_ids[column], 0) + 1
-    together = sum(n for family, n in families.items() if family != "0" and n > 1)
-    children = int((~samples.is_founder[columns]).sum())
-    n = max(together, children) if len(families) > 1 else children
-    if n > FEW_RELATED * len(columns):
-        logger.warning(
-            "%s of %s people share a family id or have a parent recorded; heritability takes "
-            "people as unrelated, so leave one of each pair out (--remove)",
-            f"{n:,}", f"{len(columns):,}",
-        )  # fmt: skip
-    return n

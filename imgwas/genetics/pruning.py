@@ -18,9 +18,10 @@ import numpy as np
 from imgwas.checks import check_option, check_range
 from imgwas.errors import DegenerateError, explain
 from imgwas.genetics.ld import chromosome_numbers
-from imgwas.genetics.standard import NOT_AUTOSOMES, autosomal_rows
+from imgwas.genetics.standard import autosomal_rows
 from imgwas.genotypes import count_packed, pack_mask
 from imgwas.shapes import Bool, Float32, Float64, Int64
+from imgwas.sumstats.probes import NOT_AUTOSOMES
 from imgwas.types import Genotypes, PackedGenotypes
 
 logger = logging.getLogger(__name__)

@@ -19,9 +19,10 @@ import numpy as np
 from imgwas.checks import check_range
 from imgwas.errors import UsageError, explain
 from imgwas.genetics.ld import chromosome_numbers
-from imgwas.genetics.standard import NOT_AUTOSOMES, packed
+from imgwas.genetics.standard import packed
 from imgwas.genotypes import GenotypeCounts, count_packed, hardy_weinberg_p_value, pack_mask
 from imgwas.shapes import Int64, UInt8
+from imgwas.sumstats.probes import NOT_AUTOSOMES
 from imgwas.types import Genotypes, PackedGenotypes
 
 if TYPE_CHECKING:

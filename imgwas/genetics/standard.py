@@ -23,6 +23,7 @@ from imgwas.arrow import from_strings, to_numpy
 from imgwas.errors import InconsistentError, explain
 from imgwas.genotypes import count_packed, pack_mask
 from imgwas.shapes import Float, Float64, Int64
+from imgwas.sumstats.probes import NOT_AUTOSOMES
 from imgwas.types import Genotypes, PackedGenotypes
 
 T = TypeVar("T")
@@ -33,8 +34,6 @@ EXPLAINED = 1e-5
 BLOCK_VALUES = 600_000
 #: Below this share of a file's people, only theirs are decoded.
 FEW = 0.7
-#: People of their own on these chromosomes, so they are no part of a heritability.
-NOT_AUTOSOMES = ("X", "Y", "XY", "MT")
 
 _CODES = np.arange(256, dtype=np.uint8)[:, None] >> np.array([0, 2, 4, 6], np.uint8) & 3
 _MISSING = 1

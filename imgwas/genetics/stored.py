@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from imgwas.arrow import from_numpy, from_strings, to_numpy
 from imgwas.errors import InconsistentError, explain
 from imgwas.genetics.standard import (
-    NOT_AUTOSOMES,
     AlignedDesign,
     Moments,
     largest_group,
@@ -21,6 +20,7 @@ from imgwas.genetics.standard import (
 )
 from imgwas.shapes import Bool, Int64
 from imgwas.sumstats import SumStats
+from imgwas.sumstats.probes import NOT_AUTOSOMES
 from imgwas.types import PackedGenotypes
 
 #: Rows held in double precision at once.
@@ -65,7 +65,7 @@ class StoredScan:
                     for what in ("reason", "effect_allele_frequency")]  # fmt: skip
         kept, rows, lengths, frequency, ids = [], [], [], [], []
         for block in sumstats.iter_blocks(columns):
-            keep = _usable(block, n_groups, min_maf)
+            keep = usable(block, n_groups, min_maf)
             kept.append(keep)
             rows.append(to_numpy(block["row"])[keep])
             lengths.append(to_numpy(block[f"scale.{reference}"])[keep].astype(np.float64))
@@ -145,7 +145,8 @@ def _moments(frequency: list[np.ndarray], lengths: list[np.ndarray]) -> Moments:
     return Moments(2 * effect, np.concatenate(lengths), np.minimum(effect, 1 - effect))
 
 
-def _usable(block: pa.Table, n_groups: int, min_maf: float) -> np.ndarray:
+def usable(block: pa.Table, n_groups: int, min_maf: float) -> np.ndarray:
+    """Tell which variants are autosomal, common and tested in every group."""
     elsewhere = pc.is_in(block["chromosome"], value_set=from_strings(NOT_AUTOSOMES))
     keep = ~to_numpy(elsewhere)
     for group in range(n_groups):
