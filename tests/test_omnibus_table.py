@@ -13,11 +13,12 @@ from statsmodels.stats.multitest import multipletests
 
 import imgwas
 from imgwas.errors import DegenerateError, UsageError
+from imgwas.multiple_testing import discoveries
 from imgwas.sumstats.combining import acat, sidak, twice_the_smaller
 from imgwas.sumstats.effective_tests import METHODS, effective_tests
 from imgwas.sumstats.mixtures import neg_log10_p_mixture
 from imgwas.sumstats.tails import neg_log10_p_value_chi2
-from imgwas.sumstats.two_level import benjamini_hochberg, two_level_fdr
+from imgwas.sumstats.two_level import two_level_fdr
 from tests.cli_cohort import imgwas as command_line
 from tests.test_omnibus import K, complete
 from tests.test_scan import M, genotypes_of, study
@@ -213,19 +214,6 @@ def test_li_and_ji_let_through_more_than_they_promise():
     assert 0.85 * truth < numbers["nyholt"] < 1.25 * truth
 
 
-def test_benjamini_hochberg_equals_statsmodels():
-    rng = np.random.default_rng(4)
-    p = rng.random((50, 30)) ** rng.uniform(1, 6, (50, 1))
-    p[3, 4:] = np.nan
-    found = benjamini_hochberg(-np.log10(p), 0.1)
-    for family in range(50):
-        has = np.isfinite(p[family])
-        expected = multipletests(p[family][has], 0.1, "fdr_bh")[0]
-        assert found[family][has].tolist() == expected.tolist()
-        assert not found[family][~has].any()
-    assert 0 < found.mean() < 1
-
-
 def test_two_levels_select_variants_and_then_latents(results):
     table = imgwas.omnibus(results)
     found = two_level_fdr(results, table["neg_log_10_p_value"].to_numpy(), q_variants=0.2)
@@ -257,8 +245,8 @@ def test_two_levels_hold_their_rate():
         z += 4.5 * true
         p = -np.log10(2 * stats.norm.sf(np.abs(z)))
         omnibus = neg_log10_p_value_chi2((z**2).sum(axis=1), 20)
-        selected = benjamini_hochberg(omnibus[None], 0.05)[0]
-        passes = benjamini_hochberg(p[selected], 0.05 * selected.mean())
+        selected = discoveries(omnibus[None], 0.05)[0]
+        passes = discoveries(p[selected], 0.05 * selected.mean())
         wrong = (passes & ~true[selected]).sum(axis=1) / np.maximum(passes.sum(axis=1), 1)
         rates.append(wrong.mean())
     assert np.mean(rates) < 0.05

@@ -20,7 +20,6 @@ from imgwas.latents.ledger import mark_people
 from imgwas.traits import (
     Trait,
     associate_traits,
-    benjamini_hochberg,
     code_matches,
     define_cases,
     follow_up,
@@ -371,14 +370,3 @@ def test_max_t_ignores_confounding_and_finds_effects():
     ).set_index(["latent", "trait"])
     assert (frame.loc["z0", "p_max_t"] == 1 / 200).all()
     assert (frame.loc["z1", "p_max_t"] > 0.05).all()
-
-
-def test_benjamini_hochberg_equals_statsmodels():
-    from statsmodels.stats.multitest import multipletests
-
-    p = np.random.default_rng(6).random(40) ** 3
-    q = multipletests(p, method="fdr_bh")[1]
-    own = benjamini_hochberg(-np.log10(np.append(p, np.nan)))
-    np.testing.assert_allclose(10 ** -own[:-1], q, rtol=1e-10)
-    assert np.isnan(own[-1])
-    np.testing.assert_allclose(benjamini_hochberg(np.array([500.0, 1.0])), [500 - np.log10(2), 1])

@@ -6,7 +6,6 @@ allele, a standard deviation, a year. Where a regression estimated it, it knows 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -287,12 +286,3 @@ def units_per_sd(
     length = float(vector @ vector)
     spread = float(vector @ covariance @ vector)
     return float(np.sqrt(max(spread, 0.0))) / length if length else 0.0
-
-
-def mean_of_groups(
-    latents: Latents, groups: Sequence[str]
-) -> dict[str, Float64[np.ndarray, " latents"]]:
-    """Mean latents of groups by their true labels; an empty label is left out."""
-    labels = np.asarray(groups, object)
-    named = sorted({str(g) for g in labels if g})
-    return {g: np.asarray(np.nanmean(latents.values[labels == g], axis=0)) for g in named}

@@ -123,23 +123,6 @@ def family_wise_threshold(largest: Float64[np.ndarray, " draws"], level: float =
     return float(np.sort(largest)[rank - 1])
 
 
-def false_discovery_rates(p: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Return the smallest false discovery rate at which each P is called (Benjamini, Hochberg).
-
-    NaN stays NaN and does not count.
-
-    References
-    ----------
-    .. [1] Benjamini & Hochberg (1995), JRSS B 57:289.
-    """
-    q = np.full(len(p), np.nan)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    steps = p[order] * len(order) / np.arange(1, len(order) + 1)
-    q[order] = np.minimum(1, np.minimum.accumulate(steps[::-1])[::-1])
-    return q
-
-
 def two_sided_p(z: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     """Two-sided P of standard normal z."""
     from scipy import special

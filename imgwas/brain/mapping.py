@@ -21,6 +21,7 @@ from imgwas.brain.jacobian import AverageJacobian
 from imgwas.brain.region_tests import RegionTests
 from imgwas.brain.volume_change import VolumeReader
 from imgwas.errors import UsageError, explain
+from imgwas.multiple_testing import false_discovery_rates
 from imgwas.shapes import Float, Float64
 from imgwas.types import Atlas, BrainMap
 
@@ -185,7 +186,7 @@ class Mapper:
         return {"neg_log10_p": nlp, "is_finding": bool(nlp >= gate)}
 
     def _voxels_called(self, z: np.ndarray) -> dict[str, Any]:
-        rates = effects.false_discovery_rates(effects.two_sided_p(z))
+        rates = false_discovery_rates(effects.two_sided_p(z))
         return {
             "largest_z": float(np.abs(z).max()),
             "z_threshold": self.threshold,
@@ -254,7 +255,7 @@ def map_many(
     filled = [one for one in done if len(one.regions)]
     if filled:
         p = np.concatenate([one.regions["share_p"].to_numpy() for one in filled])
-        rates = effects.false_discovery_rates(p)
+        rates = false_discovery_rates(p)
         start = 0
         for one in filled:
             stop = start + len(one.regions)

@@ -13,6 +13,7 @@ from imgwas.brain.effects import Readout, Spread
 from imgwas.brain.jacobian import AverageJacobian
 from imgwas.brain.regions import RegionScorer
 from imgwas.brain.volume_change import VolumeReader, reader_of_picture
+from imgwas.multiple_testing import false_discovery_rates
 from imgwas.shapes import Float, Float64
 from imgwas.types import Atlas
 
@@ -108,7 +109,7 @@ class RegionTests:
             **self.volumes.columns(direction, self.spread),
             "share": share,
             "share_p": p,
-            "share_q": effects.false_discovery_rates(p),
+            "share_q": false_discovery_rates(p),
         }
         frame = pd.DataFrame(columns)
         frame = frame.sort_values(
@@ -136,5 +137,5 @@ def _estimated(name: str, readout: Readout, direction: Direction) -> dict[str, n
         f"{name}_low": value - beyond * error,
         f"{name}_high": value + beyond * error,
         f"{name}_p": p,
-        f"{name}_q": effects.false_discovery_rates(p),
+        f"{name}_q": false_discovery_rates(p),
     }

@@ -17,13 +17,14 @@ import numpy as np
 
 from imgwas.brain.decoding import Decoder
 from imgwas.brain.directions import Direction
-from imgwas.brain.effects import Spread, false_discovery_rates
+from imgwas.brain.effects import Spread
 from imgwas.brain.jacobian import AverageJacobian
 from imgwas.brain.volumes import VolumeReadout, volume_readout
 from imgwas.errors import InconsistentError, TooFewSamplesError, explain
 from imgwas.latents.basis import orthonormal_basis, remove
 from imgwas.latents.joining import aligned_values
 from imgwas.latents.ledger import who_was_seen
+from imgwas.multiple_testing import false_discovery_rates
 from imgwas.shapes import Float64
 from imgwas.types import Atlas, Covariates, Latents
 

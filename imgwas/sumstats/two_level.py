@@ -9,35 +9,14 @@ import numpy as np
 from imgwas.arrow import from_numpy
 from imgwas.checks import check_range
 from imgwas.errors import InconsistentError, explain
-from imgwas.shapes import Bool, Float64
+from imgwas.multiple_testing import discoveries
+from imgwas.shapes import Float64
 from imgwas.sumstats.effects import VARIANT_COLUMNS
 from imgwas.sumstats.pvalues import neg_log10_p_value
 from imgwas.sumstats.store import SumStats
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-def benjamini_hochberg(
-    neg_log10_p: Float64[np.ndarray, "families tests"], q: float
-) -> Bool[np.ndarray, "families tests"]:
-    """Which tests of each family pass Benjamini and Hochberg's procedure at level ``q``.
-
-    NaN is no test. The whole computation is on -log10 P.
-
-    References
-    ----------
-    .. [1] Benjamini & Hochberg (1995), JRSS B 57:289.
-    """
-    values = np.where(np.isnan(neg_log10_p), -np.inf, neg_log10_p)
-    n_tests = np.isfinite(values).sum(axis=1, keepdims=True)
-    ordered = -np.sort(-values, axis=1)
-    rank = np.arange(1, values.shape[1] + 1)
-    with np.errstate(divide="ignore"):
-        limit = np.log10(n_tests / rank) - np.log10(q)
-    last = np.where(ordered >= limit, rank, 0).max(axis=1)
-    smallest = np.take_along_axis(ordered, np.maximum(last - 1, 0)[:, None], axis=1)
-    return np.asarray((values >= smallest) & (last > 0)[:, None] & np.isfinite(values))
 
 
 def two_level_fdr(
@@ -92,7 +71,7 @@ def two_level_fdr(
             )
         )
     if threshold is None:
-        selected = benjamini_hochberg(neg_log10_p[None, :], q_variants)[0]
+        selected = discoveries(neg_log10_p, q_variants)
     else:
         selected = neg_log10_p >= -np.log10(threshold)
     n_tested = max(int(np.isfinite(neg_log10_p).sum()), 1)
@@ -115,7 +94,7 @@ def _second_level(
         for k, name in enumerate(names):
             effects = results.effects(some, name)
             p[:, k] = neg_log10_p_value(effects.t, effects.dof)
-        passes = benjamini_hochberg(p, level) if len(here) else np.zeros(p.shape, bool)
+        passes = discoveries(p, level)
         for k, name in enumerate(names):
             rows = np.flatnonzero(passes[:, k])
             if len(rows) or not frames:

@@ -17,7 +17,7 @@ from imgwas.traits.hazards import concordance, hazard_ratios, proportional_hazar
 from imgwas.traits.held_out import check_held_out, evaluate_scores
 from imgwas.traits.linear import LinearScan, linear_scan
 from imgwas.traits.logistic import LogisticFit, firth_test, fit_firth, fit_logistic
-from imgwas.traits.multiple import benjamini_hochberg, bonferroni, max_t
+from imgwas.traits.multiple import max_t
 from imgwas.traits.outcomes import Trait, read_traits
 from imgwas.traits.roc import RocAreas, delong_test, roc_areas
 from imgwas.traits.scan import associate_traits
@@ -31,8 +31,6 @@ __all__ = [
     "RocAreas",
     "Trait",
     "associate_traits",
-    "benjamini_hochberg",
-    "bonferroni",
     "brier_score",
     "calibration_curve",
     "calibration_line",

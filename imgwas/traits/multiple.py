@@ -1,4 +1,4 @@
-"""Many tests at once: permuted maxima under Freedman and Lane, Bonferroni, false discovery.
+"""Many tests at once: permuted maxima under Freedman and Lane.
 
 The permutation shuffles what covariates leave of the latents, the same way for all latents and all
 traits, so that the correlations among latents and among traits stay what they are.
@@ -89,27 +89,3 @@ def _unit(values: np.ndarray) -> np.ndarray:
     length = np.sqrt(np.square(values).sum(axis=0))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(length > 1e-12, values / length, np.nan))
-
-
-def benjamini_hochberg(neg_log10_p: Float64[np.ndarray, " tests"]) -> Float64[np.ndarray, " tests"]:
-    """-log10 of the q values that control the false discovery rate; NaN is no test.
-
-    References
-    ----------
-    .. [1] Benjamini & Hochberg (1995), J R Stat Soc B 57:289.
-    """
-    out = np.full(len(neg_log10_p), np.nan)
-    tested = np.flatnonzero(np.isfinite(neg_log10_p))
-    order = tested[np.argsort(-neg_log10_p[tested], kind="stable")]
-    rank = np.arange(1, len(order) + 1)
-    q = neg_log10_p[order] - np.log10(len(order)) + np.log10(rank) if len(order) else np.empty(0)
-    out[order] = np.maximum(np.maximum.accumulate(q[::-1])[::-1], 0.0)
-    return out
-
-
-def bonferroni(
-    neg_log10_p: Float64[np.ndarray, " tests"], n_tests: float
-) -> Float64[np.ndarray, " tests"]:
-    """-log10 of ``min(1, n P)`` for a number of tests that need not be whole."""
-    check_range("the number of tests", n_tests, low=1)
-    return np.asarray(np.maximum(neg_log10_p - np.log10(n_tests), 0.0))

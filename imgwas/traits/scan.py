@@ -20,9 +20,10 @@ from imgwas.errors import (
 from imgwas.latents import eigen_spectrum
 from imgwas.latents.basis import orthonormal_basis, remove
 from imgwas.latents.ledger import who_was_seen
+from imgwas.multiple_testing import benjamini_hochberg, bonferroni
 from imgwas.traits.fits import fit_trait
 from imgwas.traits.held_out import check_held_out
-from imgwas.traits.multiple import benjamini_hochberg, bonferroni, max_t
+from imgwas.traits.multiple import max_t
 from imgwas.traits.outcomes import Trait
 from imgwas.traits.people import aligned_people, placed
 from imgwas.types import Covariates, Latents
