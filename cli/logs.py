@@ -62,6 +62,7 @@ def to_file(out: Path) -> Path:
         number += 1
     path = out / f"log-{number}.txt"
     handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    logging.raiseExceptions = False  # a full disk is told by the error of the run, not line by line
     handler.setFormatter(_Clean("%(asctime)s %(levelname)-7s %(message)s"))
     logger.addHandler(handler)
     _describe_machine()

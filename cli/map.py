@@ -206,8 +206,13 @@ def _write(out: Path, found: list[EffectMap], inputs: MapInputs, given: dict[str
         write_effect_map(folder, stems[one.direction.name], one)
     publish_json(out / "map.json", inputs.about | {"maps": stems})
     if not given["no_figures"]:
+        from imgwas_cli.map_extras import write_cines
+
         from imgwas.plots.map_figures import save_map_figures
 
+        if len(inputs.encoder.grid) == 4:
+            write_cines(out / "figures", found, inputs.background, stems)
+            return
         with bar(len(found), "figures", "map", quiet=given["quiet"]) as progress:
             save_map_figures(
                 out / "figures", found, inputs.background, inputs.atlas, stems=stems,

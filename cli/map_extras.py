@@ -10,6 +10,7 @@ from imgwas_cli.running import bar
 
 if TYPE_CHECKING:
     from imgwas.brain.mapping import EffectMap, Mapper
+    from imgwas.images.nifti import Volume
     from imgwas.types import Atlas
 
 
@@ -24,7 +25,12 @@ def write_walks(
     from imgwas.brain.output import write_table
     from imgwas.brain.traversal import AMOUNTS, amount_curves, traverse
     from imgwas.filenames import file_names
-    from imgwas.plots import original_shifted_difference, save_figure, traversal_strip
+    from imgwas.plots import (
+        cine_film,
+        original_shifted_difference,
+        save_figure,
+        traversal_strip,
+    )
     from imgwas.plots.map_figures import place_of
     from imgwas.plots.traversal import traversal_gif
 
@@ -38,6 +44,13 @@ def write_walks(
             pictures = traverse(decoder, mapper.people, one.direction, mapper.covariance)
             images = np.stack([decoder.to_grid(picture) for picture in pictures])
             path = out / stems[name]
+            if images.ndim == 5:
+                cine_film(path.with_name(f"{path.name}.gif"), images[0], images[-1],
+                          zooms=np.linalg.norm(decoder.affine[:3, :2], axis=0).tolist(),
+                          labels=("-3 SD", "+3 SD"), difference=True)  # fmt: skip
+                if progress is not None:
+                    progress(1)
+                continue
             atlas = None if mapper.regions is None else mapper.regions.atlas
             place = place_of(one, atlas)
             strip = traversal_strip(images, AMOUNTS, decoder.affine, at=place)
@@ -56,6 +69,21 @@ def write_walks(
         table = pd.concat(curves, ignore_index=True)[["name", "region", "amount", "change"]]
         write_table(out / "curves.tsv", table, ["mean change of intensity; amount in SD"])
     click.echo(f"walks    {len(pairs)} in {out}")
+
+
+def write_cines(out: Path, found: list[EffectMap], average: Volume, stems: dict[str, str]) -> None:
+    """Write a film of the average cine beside the same one moved by a direction's SD."""
+    import numpy as np
+
+    from imgwas.plots import cine_film
+
+    out.mkdir(exist_ok=True)
+    zooms = np.linalg.norm(average.affine[:3, :2], axis=0)
+    still = np.asarray(average.values)
+    for one in found:
+        move = np.asarray(one.effect.values) / float(one.summary.get("sd_per_unit", 1.0))
+        cine_film(out / f"{stems[one.direction.name]}.gif", still, still + move,
+                  zooms=zooms.tolist(), labels=("average", "+1 SD"), difference=True)  # fmt: skip
 
 
 def write_outside(

@@ -250,6 +250,11 @@ def _atlas(loaded: Loaded, affine: np.ndarray, given: dict[str, Any]) -> Atlas |
         if given["atlas_names"]:
             raise UsageError(explain("--atlas-names is given without --atlas"))
         return None
+    if len(loaded.encoder.grid) != 3:
+        raise UsageError(
+            explain("regions of an atlas stand still, and these images are cines",
+                    do="Leave --atlas out: effects of every frame are mapped")
+        )  # fmt: skip
     return read_atlas(
         given["atlas"], given["atlas_names"], space=Space(loaded.encoder.grid[:3], affine),
         merge_hemispheres=given["merge_hemispheres"],

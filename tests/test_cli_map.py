@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from imgwas.images.nifti import Volume, read_volume, write_volume
-from imgwas.simulate import simulate_images
+from imgwas.simulate import simulate_hearts, simulate_images
 from tests.cli_cohort import imgwas
 
 
@@ -250,6 +250,22 @@ def test_encoder_without_a_decoder_is_refused(study):
     done = run_map(study, "--encoder", "plain", "--latents", "latents.parquet", "--top", "1")
     assert done.code == 8
     assert "cnn has no decoder" in done.text
+
+
+def test_cines_become_films(tmp_path):
+    simulate_hearts(tmp_path, n_samples=40, n_variants=50, grid=32, n_frames=8, seed=3)
+    for words in (
+        ("train", "pca", "images.tsv", "--keep", "train.txt", "--set", "latents=3", "--out", "run"),
+        ("encode", "images.tsv", "run", "--keep", "scan.txt", "--out", "latents.parquet"),
+        ("map", *BASIC, "--latent", "L001", "--traverse", "--draws", "99", "--people", "2",
+         "--out", "maps"),
+    ):  # fmt: skip
+        done = imgwas(*words, folder=tmp_path)
+        assert done.code == 0, done.text
+    for name in ("figures/L001.gif", "walks/L001.gif", "maps/L001_effect.nii.gz"):
+        assert (tmp_path / "maps" / name).stat().st_size > 100, name
+    done = imgwas("map", *BASIC, *ATLAS, "--latent", "L001", "--out", "no", folder=tmp_path)
+    assert (done.code, "these images are cines" in done.text) == (8, True), done.text
 
 
 def test_mask_on_another_grid_is_refused(study):
