@@ -88,10 +88,11 @@ def test_average_jacobian_is_the_mean_of_single_derivatives():
 
 def test_people_agree_about_a_linear_decoder_and_finite_steps_are_exact():
     z = np.random.default_rng(0).standard_normal((4, 4))
-    jacobian = average_jacobian(Decoder(pca()), z)
+    decoder = Decoder(pca())
+    jacobian = average_jacobian(decoder, z)
     np.testing.assert_allclose(jacobian.agreement, 1, atol=1e-5)
-    finite = average_jacobian(Decoder(pca()), z, step=np.full(4, 0.5))
-    np.testing.assert_allclose(finite.mean, jacobian.mean, atol=1e-4)
+    finite = [decoder.difference(z, step).mean(axis=0) / 0.5 for step in 0.5 * np.eye(4)]
+    np.testing.assert_allclose(finite, jacobian.mean, atol=1e-4)
 
 
 def test_mask_is_kept_and_put_back():

@@ -39,7 +39,6 @@ def average_jacobian(
     latents: Float[np.ndarray, "people k"],
     *,
     batch: int = 4,
-    step: Float[np.ndarray, " k"] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> AverageJacobian:
     """Average the decoder's derivative along each latent over people.
@@ -51,9 +50,6 @@ def average_jacobian(
         Where to look; people whom the encoder has not seen.
     batch : int
         People decoded together.
-    step : (latents,) float array, optional
-        Use central differences of this size, for decoders that cannot be differentiated; the exact
-        derivative by default.
     progress : callable, optional
         Called with 1 after every latent.
 
@@ -74,14 +70,9 @@ def average_jacobian(
     agreement = np.empty(k)
     for latent in range(k):
         total, squares = np.zeros(decoder.n_voxels), 0.0
-        move = np.zeros(k)
-        move[latent] = 1.0 if step is None else step[latent]
+        move = np.eye(k)[latent]
         for start in range(0, n, batch):
-            some = latents[start : start + batch]
-            if step is None:
-                slopes = decoder.derivative(some, move)
-            else:
-                slopes = decoder.difference(some, move) / step[latent]
+            slopes = decoder.derivative(latents[start : start + batch], move)
             total += slopes.sum(axis=0, dtype=np.float64)
             squares += float(np.einsum("nv,nv->", slopes, slopes, dtype=np.float64))
         mean[latent] = total / n
