@@ -256,7 +256,8 @@ def _not_a_number(value: str, name: str, path: Path, line: int) -> str:
     elif re.fullmatch(r"[+-]?\d{1,3}([ ,_']\d{3})+(\.\d+)?", value):
         hint = "Write numbers without thousands separators"
     else:
-        hint += ". A column of labels is declared with --categorical"
+        hint += ". A column of labels is declared with --categorical where it "
+        hint += "is a covariate, and coded as 0 and 1 where it is a trait"
     return explain(
         f"{path}:{line} has {value[:40]!r} in column {name}, which is no number", do=hint
     )
