@@ -396,14 +396,14 @@ def test_bids_where_there_is_none(tmp_path):
         images_from_bids(tmp_path)
 
 
-def test_thousands_of_subjects_in_less_than_a_second(tmp_path):
+def test_thousands_of_subjects_take_seconds_not_minutes(tmp_path):
     for i in range(3_000):
         (tmp_path / f"sub-{i}" / "anat").mkdir(parents=True)
         (tmp_path / f"sub-{i}" / "anat" / f"sub-{i}_T1w.nii.gz").touch()
     start = time.process_time()
     images = find_images(tmp_path)
     assert len(images) == 3_000
-    assert time.process_time() - start < 1.5  # 631 s for 963 subjects are reported of an indexer
+    assert time.process_time() - start < 15  # 631 s for 963 subjects are reported of an indexer
 
 
 # --- UK Biobank ---------------------------------------------------------------------------------
