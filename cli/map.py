@@ -113,7 +113,7 @@ def map(results: Path | None, **given: Any) -> None:  # noqa: A001
     each = [_map(m, d, given) for m, (_, d) in zip(mappers, inputs.groups, strict=True)]
     found = [one for maps in each for one in maps]
     if found:
-        _write(out, found, inputs, given)
+        _write(out, mappers[0], found, inputs, given)
     if given["traverse"]:
         from imgwas_cli.map_extras import write_walks
 
@@ -175,7 +175,9 @@ def _map(mapper: Mapper, directions: list[Any], given: dict[str, Any]) -> list[E
         return map_many(mapper, directions, progress)
 
 
-def _write(out: Path, found: list[EffectMap], inputs: MapInputs, given: dict[str, Any]) -> None:
+def _write(
+    out: Path, mapper: Mapper, found: list[EffectMap], inputs: MapInputs, given: dict[str, Any]
+) -> None:
     """Write tables first, then volumes, then figures."""
     from imgwas.brain.output import (
         notes_of,
@@ -208,14 +210,18 @@ def _write(out: Path, found: list[EffectMap], inputs: MapInputs, given: dict[str
     if not given["no_figures"]:
         from imgwas_cli.map_extras import write_cines
 
+        from imgwas.images.nifti import Volume
         from imgwas.plots.map_figures import save_map_figures
 
+        decoder = mapper.decoder
+        background = Volume(decoder.to_grid(mapper.jacobian.picture), decoder.affine)
+
         if len(inputs.encoder.grid) == 4:
-            write_cines(out / "figures", found, inputs.background, stems)
+            write_cines(out / "figures", found, background, stems)
             return
         with bar(len(found), "figures", "map", quiet=given["quiet"]) as progress:
             save_map_figures(
-                out / "figures", found, inputs.background, inputs.atlas, stems=stems,
+                out / "figures", found, background, inputs.atlas, stems=stems,
                 kind=given["figures"], progress=progress,
             )  # fmt: skip
 

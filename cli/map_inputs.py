@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from imgwas.brain.volume_change import VolumeReader
     from imgwas.encoders.base import Encoder
     from imgwas.encoders.checkpoints import Loaded
-    from imgwas.images.nifti import Volume
     from imgwas.sumstats import SumStats
     from imgwas.types import Atlas, Covariates, Images, Latents
 
@@ -33,7 +32,6 @@ class MapInputs:
     groups: list[tuple[np.ndarray, list[Direction]]]
     mask: np.ndarray
     affine: np.ndarray
-    background: Volume
     atlas: Atlas | None
     volumes: VolumeReader | None
     blur: float
@@ -47,46 +45,36 @@ class MapInputs:
 
 def read_inputs(results: Path | None, given: dict[str, Any]) -> MapInputs:
     """Open encoder, latents, scan, mask, atlas and directions."""
-    import numpy as np
-
     from imgwas.brain.blur import blur_of_encoder
     from imgwas.brain.decoding import check_decodes
     from imgwas.brain.workflow import check_same_encoder, choose_people
     from imgwas.encoders.checkpoints import load_encoder
     from imgwas.encoders.devices import choose_device
-    from imgwas.images.nifti import Volume
     from imgwas.images.volumes import open_images
+    from imgwas.sumstats import open_sumstats
     from imgwas.tables import read_latents
 
     loaded = load_encoder(given["encoder"], device=str(choose_device(given["device"])))
     check_decodes(loaded.encoder)
     latents = check_same_encoder(read_latents(given["latents"]), loaded)
     covariates = _covariates(given)
-    sumstats = _open_scan(results)
+    sumstats = None if results is None else open_sumstats(results)
     groups = _directions(sumstats, latents, covariates, given)
     images = open_images(given["images"], visit=given["visit"]) if given["images"] else None
     affine = _affine(loaded, images)
     atlas = _atlas(loaded, affine, given)
     mask = _mask(loaded, images, affine, atlas, given)
     people = choose_people(latents, given["people"], seed=given["seed"])
-    picture = loaded.encoder.decode(people.astype(np.float32)).mean(axis=0)
-    background = Volume(np.where(mask, picture, 0).astype(np.float32), affine)
     volumes = _volumes(latents, atlas, covariates, given)
     blur = 0.0
     if images is not None and atlas is not None and volumes is None:
         blur = blur_of_encoder(loaded.encoder, images, latents, affine, mask, seed=given["seed"])
     return MapInputs(
         encoder=loaded.encoder, digest=loaded.digest, latents=latents, people=people,
-        groups=groups, mask=mask, affine=affine, background=background, atlas=atlas,
+        groups=groups, mask=mask, affine=affine, atlas=atlas,
         volumes=volumes, blur=blur,
         about=_about(loaded, sumstats, people, given) | {"blur_mm": round(blur, 2)},
     )  # fmt: skip
-
-
-def _open_scan(results: Path | None) -> SumStats | None:
-    from imgwas.sumstats import open_sumstats
-
-    return None if results is None else open_sumstats(results)
 
 
 def _covariates(given: dict[str, Any]) -> Covariates | None:
