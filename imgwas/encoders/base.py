@@ -98,6 +98,8 @@ class Encoder(ABC):
     can_decode: ClassVar[bool] = True
     is_trainable: ClassVar[bool] = True
     takes_tables: ClassVar[bool] = False
+    #: False where pictures come from many steps: maps then use finite differences
+    exact_derivative: ClassVar[bool] = True
     #: training settings that differ from the defaults, as published
     training: ClassVar[Mapping[str, Any]] = {}
 
