@@ -137,8 +137,45 @@ class Gaps:
         return len(self.rows) > 0
 
 
+@dataclass(frozen=True)
+class Moments:
+    """Exact sums over the people of a group who have a call.
+
+    Parameters
+    ----------
+    n_called : (variants,) int64 array
+        People with a call.
+    total, squares : (variants,) int64 array
+        Sums of the effect allele's dosage and of its square, in units of ``1 / per_copy``.
+    sum_of_squares : (variants,) float64 array
+        Sum of squares about the mean, in the same units: exact up to one division.
+    per_copy : int
+        What one copy of the allele is counted as: 1 for hard calls.
+    """
+
+    n_called: Int64[np.ndarray, " variants"]
+    total: Int64[np.ndarray, " variants"]
+    squares: Int64[np.ndarray, " variants"]
+    sum_of_squares: Float64[np.ndarray, " variants"]
+    per_copy: int = 1
+
+    @classmethod
+    def of_counts(cls, counts: GenotypeCounts, n: int) -> Moments:
+        """Sums over hard calls of ``n`` people."""
+        n_called = n - counts.n_missing
+        copies = 2 * counts.n_effect_homozygote + counts.n_heterozygote
+        squares = 4 * counts.n_effect_homozygote + counts.n_heterozygote
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = (n_called * squares - copies * copies) / n_called
+        return cls(n_called, copies, squares, spread)
+
+
 class GroupBlock:
-    """A block seen by one group: exact moments from the integer counts, in the coded allele."""
+    """A block seen by one group: exact moments of integers, in the coded allele.
+
+    The decode buffer, ``mean``, ``sum_of_squares`` and ``coded_squares`` count one copy of the
+    allele as ``unit``.
+    """
 
     def __init__(
         self,
@@ -146,22 +183,23 @@ class GroupBlock:
         flip: np.ndarray,
         gaps: Gaps,
         group: GroupArrays,
-        counts: GenotypeCounts,
+        moments: Moments,
         workspace: Workspace,
     ) -> None:
         self.coded, self.gaps, self.group, self.workspace = coded, gaps, group, workspace
         self.sign = np.where(flip, -1.0, 1.0)
-        self.n_called = group.n - counts.n_missing
-        copies = 2 * counts.n_effect_homozygote + counts.n_heterozygote
-        squares = 4 * counts.n_effect_homozygote + counts.n_heterozygote
+        self.unit = moments.per_copy
+        self.n_called, two = moments.n_called, 2 * moments.per_copy
+        total, squares = moments.total, moments.squares
+        #: sum of squares about the mean, exact up to the one division
+        self.sum_of_squares = moments.sum_of_squares
         with np.errstate(divide="ignore", invalid="ignore"):
-            self.effect_allele_frequency = copies / (2.0 * self.n_called)
-            #: sum of squares about the mean, exact up to the one division
-            self.sum_of_squares = (self.n_called * squares - copies * copies) / self.n_called
-            coded_copies = np.where(flip, 2 * self.n_called - copies, copies)
+            self.effect_allele_frequency = total / (float(two) * self.n_called)
+            coded_copies = np.where(flip, two * self.n_called - total, total)
             self.mean = np.nan_to_num(coded_copies / self.n_called)
         self.coded_copies = coded_copies
-        self.coded_squares = np.where(flip, 4 * self.n_called - 4 * copies + squares, squares)
+        flipped = two * two * self.n_called - 2 * two * total + squares
+        self.coded_squares = np.where(flip, flipped, squares)
         self.reason = self._reasons()
 
     def _reasons(self) -> np.ndarray:
@@ -182,9 +220,13 @@ class GroupBlock:
 
     def rows_in_double(self, rows: np.ndarray) -> Float64[np.ndarray, "variants people"]:
         """Decode some variants again in double precision, missing calls at the group's mean."""
-        table = decode_table(np.dtype(np.float64), missing=np.nan)
-        dosage = table[self.coded[rows]].reshape(len(rows), -1)
+        dosage = self.called_in_double(rows)
         return np.where(np.isnan(dosage), self.mean[rows, None], dosage)
+
+    def called_in_double(self, rows: np.ndarray) -> Float64[np.ndarray, "variants people"]:
+        """Decode some variants again in double precision; missing calls are NaN."""
+        table = decode_table(np.dtype(np.float64), missing=np.nan)
+        return np.asarray(table[self.coded[rows]].reshape(len(rows), -1))
 
 
 def people_used(group: GroupArrays, n_people: int) -> np.ndarray:

@@ -13,7 +13,6 @@ from imgwas.association.blocks import (
     LARGE_T,
     GroupBlock,
     GroupResult,
-    decode_table,
     people_used,
 )
 from imgwas.sumstats.reasons import EXPLAINED_BY_COVARIATES, TESTED, TOO_FEW_SAMPLES
@@ -80,8 +79,7 @@ def _recheck(block: GroupBlock, found: _Moments) -> None:
 def _in_double(block: GroupBlock, row: int) -> tuple[float, np.ndarray, np.ndarray]:
     """Project the people left on their own basis, without products of the whole block."""
     group = block.group
-    table = decode_table(np.dtype(np.float64), missing=np.nan)
-    dosage = table[block.coded[row]].reshape(-1)
+    dosage = block.called_in_double(np.array([row]))[0]
     left = people_used(group, len(dosage)) & ~np.isnan(dosage)
     vectors, values, _ = np.linalg.svd(
         np.column_stack([np.full(left.sum(), 1 / np.sqrt(group.n)), group.basis[left]]),
@@ -139,7 +137,8 @@ def _drop_result(block: GroupBlock, found: _Moments) -> GroupResult:
         gone = residual < EXPLAINED * block.sum_of_squares
         block.reason[gone & (block.reason == TESTED)] = EXPLAINED_BY_COVARIATES
         block.reason[(dof < 1) & (block.reason == TESTED)] = TOO_FEW_SAMPLES
-        beta = block.sign[:, None] * numerator / residual[:, None] * block.group.trait_scale
+        per_copy = block.sign[:, None] * numerator / residual[:, None] * block.unit
+        beta = per_copy * block.group.trait_scale
         r2 = numerator**2 / (residual[:, None] * trait_squares)
         r2 = np.minimum(r2, 1 - np.finfo(np.float64).eps)
         t = np.sign(beta) * np.sqrt(r2 * dof[:, None] / (1 - r2))
@@ -152,6 +151,6 @@ def _drop_result(block: GroupBlock, found: _Moments) -> GroupResult:
         n=block.n_called,
         dof=dof,
         effect_allele_frequency=block.effect_allele_frequency,
-        scale=np.where(untested, np.nan, np.sqrt(np.maximum(residual, 0))),
+        scale=np.where(untested, np.nan, np.sqrt(np.maximum(residual, 0)) / block.unit),
         reason=block.reason,
     )

@@ -30,6 +30,7 @@ from imgwas.association.blocks import (
     GroupArrays,
     GroupBlock,
     GroupResult,
+    Moments,
     Workspace,
     decode,
     missing_positions,
@@ -91,8 +92,9 @@ def scan_block(
     for number in sorted(range(len(groups)), key=lambda i: groups[i].probes is not None):
         group, matrix = groups[number], matrices[number]
         own = _counts_of(packed, group, everyone)
-        block = GroupBlock(coded, flip, gaps, group, own, workspace)
-        solve = solve_dropping if missing == "drop" else _solve
+        moments = Moments.of_counts(own, group.n)
+        block = GroupBlock(coded, flip, gaps, group, moments, workspace)
+        solve = solve_dropping if missing == "drop" else solve_filling
         results[number] = solve(block, matrix)
     return [results[number] for number in range(len(groups))]
 
@@ -105,9 +107,9 @@ def _counts_of(packed: np.ndarray, group: GroupArrays, everyone: GenotypeCounts)
     return count_packed(packed, group.mask)
 
 
-def _solve(block: GroupBlock, matrix: np.ndarray) -> GroupResult:
+def solve_filling(block: GroupBlock, matrix: np.ndarray) -> GroupResult:
     """Mean-imputed least squares of a block for one group."""
-    group, k = block.group, block.group.n_traits
+    group, k, dtype = block.group, block.group.n_traits, matrix.dtype.type
     block.fill_missing(block.mean)
     product = block.workspace.product(matrix)[: len(block.coded)]
     probed = k + group.basis.shape[1]
@@ -129,11 +131,11 @@ def _solve(block: GroupBlock, matrix: np.ndarray) -> GroupResult:
         n=n,
         dof=n - group.rank - 1,
         effect_allele_frequency=block.effect_allele_frequency,
-        scale=np.where(untested, np.nan, scale),
+        scale=np.where(untested, np.nan, scale / block.unit),
         reason=block.reason,
         probed=None
         if group.probes is None
-        else product[:, probed : probed + group.probes.shape[1]].copy(),
+        else product[:, probed : probed + group.probes.shape[1]] / dtype(block.unit**2),
     )
 
 
