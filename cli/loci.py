@@ -89,7 +89,11 @@ GROUPS = {
     type=click.Choice(["GRCh37", "GRCh38"]),
     help="Where the scan did not record it.",
 )
-@click.option("--genes", type=FILE, help="GTF, GFF3, BED or PLINK's list, of any species.")
+@click.option(
+    "--genes",
+    type=FILE,
+    help="GTF, GFF3, BED or PLINK's list, instead of the shipped protein-coding genes.",
+)
 @click.option("--biotype", type=CommaList(), multiple=True, help="Only genes such as these.")
 @click.option("--catalogue", type=FILE, help="Known associations: GWAS Catalog, or chr and pos.")
 @click.option(
@@ -171,10 +175,10 @@ def _values(given: dict[str, Any], sumstats: SumStats) -> np.ndarray | str | Non
 def _genes(given: dict[str, Any], sumstats: SumStats) -> Any:
     import imgwas
 
-    if given["genes"] is None:
-        return None
     build = sumstats.metadata.get("genome_build") or given["genome_build"]
     biotypes = flat(given["biotype"]) or None
+    if given["genes"] is None:
+        return None  # the shipped table of the build, which holds protein-coding genes only
     return imgwas.read_genes(given["genes"], genome_build=build, biotypes=biotypes)
 
 
@@ -202,4 +206,4 @@ def _say(found: Any) -> None:
         table["neg_log_10_p_value"].max(),
     )
     if found.definition["genes"] is None:
-        logger.info("no table of genes: --genes FILE.gtf.gz adds the nearest gene")
+        logger.info("no genes: --genome-build, or --genes FILE.gtf.gz, adds the nearest gene")

@@ -64,6 +64,7 @@ def report(results: Path, out: Path, **given: Any) -> None:
     left out.
     """
     import imgwas
+    from imgwas.genetics.genes import genes_for
 
     quiet = given.pop("quiet")
     logs.to_terminal(verbose=given.pop("verbose"), quiet=quiet)
@@ -76,7 +77,7 @@ def report(results: Path, out: Path, **given: Any) -> None:
             results,
             out,
             genotypes=None if bfile is None else imgwas.open_genotypes(bfile),
-            genes=None if genes is None else imgwas.read_genes(genes, genome_build=build),
+            genes=genes_for(genes, build),
             progress=progress,
             **given,
         )

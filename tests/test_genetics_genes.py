@@ -202,7 +202,7 @@ def test_builds_of_catalogue_and_results_must_agree(tmp_path):
 
 
 def test_a_shipped_table_is_found_by_its_build(tmp_path, monkeypatch):
-    """None is shipped yet; one that lies in data/ is used without being asked for."""
+    """One that lies in data/ is used without being asked for."""
     monkeypatch.setattr("imgwas.genetics.genes.resources.files", lambda _: tmp_path)
     assert genes_for(None, "GRCh38") is None
     (tmp_path / "genes.gtf").write_text(GTF)
@@ -211,3 +211,33 @@ def test_a_shipped_table_is_found_by_its_build(tmp_path, monkeypatch):
     assert len(genes_for(None, "GRCh38")) == 3
     assert genes_for(None, "GRCh37") is None
     assert genes_for(None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("build", "symbol", "chromosome", "inside"),
+    [  # rs429358 lies in APOE, rs9939609 in FTO, rs1800562 in HFE: positions of dbSNP
+        ("GRCh37", "APOE", "19", 45_411_941),
+        ("GRCh38", "APOE", "19", 44_908_684),
+        ("GRCh37", "FTO", "16", 53_820_527),
+        ("GRCh38", "FTO", "16", 53_786_615),
+        ("GRCh37", "HFE", "6", 26_093_141),
+        ("GRCh38", "HFE", "6", 26_092_913),
+    ],
+)
+def test_shipped_genes_hold_variants_known_to_lie_in_them(build, symbol, chromosome, inside):
+    genes = genes_for(None, build)
+    near = genes.around(chromosome, inside)
+    assert (near.name, near.distance, near.biotype) == (symbol, 0, "protein_coding")
+
+
+@pytest.mark.parametrize("build", ["GRCh37", "GRCh38"])
+def test_shipped_genes_are_whole(build):
+    genes = genes_for(None, build)
+    assert genes.build == build
+    assert "NCBI" in genes.source
+    assert "public domain" in genes.source
+    assert set(genes.chromosome) == {*map(str, range(1, 23)), "X", "Y"}
+    assert len(set(genes.name)) > 18_000
+    assert (genes.start >= 1).all()
+    assert (genes.start <= genes.end).all()
+    assert (genes.end - genes.start).max() < 3_000_000
