@@ -37,7 +37,6 @@ GAIN = math.sqrt(2.0 / (1 + SLOPE**2))
 SMALLEST, LARGEST = 2, 8
 #: Smallest variance that AdaIN divides by.
 TINY = 1e-12
-SEED_OF_FIXED_NOISE = 0
 
 
 def padded(grid: Sequence[int], n_doublings: int) -> tuple[int, ...]:
@@ -210,7 +209,7 @@ class NoiseInjection(nn.Module):
         if noise == "random":
             drawn = torch.randn_like(features[:, :1])
         else:
-            source = torch.Generator().manual_seed(SEED_OF_FIXED_NOISE)
+            source = torch.Generator().manual_seed(0)
             drawn = torch.randn((1, 1, *features.shape[2:]), generator=source).to(features)
         return features + self.scale * drawn
 
@@ -369,15 +368,15 @@ class Discriminator(nn.Module):
 
     Notes
     -----
-    The published count needs six such entrances, log2(64), of 512 numbers each: those of edges
-    64, 32, 16 and 8, one of edge 4, and one that no image can enter. They are kept, for the count.
+    The published count needs six entrances, log2(64), of 512 numbers each: those of edges 64 to 4,
+    and one that no image can enter. It is kept, for the count.
     """
 
     def __init__(self, grid: Sequence[int], hidden: int = 256, n_doublings: int = 4) -> None:
         super().__init__()
         base = constant_grid(grid, n_doublings)
-        entrances = [EqualConv(1, hidden, (1, 1, 1)) for _ in range(n_doublings + 2)]
-        self.from_image = nn.ModuleList(entrances)
+        n = n_doublings + 2
+        self.from_image = nn.ModuleList([EqualConv(1, hidden, (1, 1, 1)) for _ in range(n)])
         self.first = nn.ModuleList([conv3(hidden, hidden) for _ in range(n_doublings)])
         self.second = nn.ModuleList([conv3(hidden, hidden) for _ in range(n_doublings)])
         self.last = conv3(hidden + 1, hidden)
