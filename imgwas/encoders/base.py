@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from imgwas.encoders.loop import Loop
+
 
 @dataclass(frozen=True)
 class ImageSettings:
@@ -35,12 +37,17 @@ class ImageSettings:
     background: Literal["shift", "zero"] = "shift"
     mask: Literal["nonzero", "all"] = "nonzero"
 
+    #: whole numbers that may be 0
+    MAY_BE_ZERO: ClassVar[tuple[str, ...]] = ("extra",)
+
     def __post_init__(self) -> None:
         """Refuse numbers that no network can be built from; every setting passes here."""
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int) and not isinstance(value, bool):
-                check_range(field.name, value, low=0 if field.name == "extra" else 1, high=1e9)
+                check_range(
+                    field.name, value, low=0 if field.name in self.MAY_BE_ZERO else 1, high=1e9
+                )
             elif isinstance(value, float):
                 # a share of units; weights and scales of any other size
                 low, high = (0.0, 0.999) if field.name == "dropout" else (-1e30, 1e30)
@@ -156,6 +163,13 @@ class NeuralEncoder(Encoder):
 
     Subclasses say how to build the network, what its loss is, and which output is the latent.
     """
+
+    @classmethod
+    def loop_type(cls) -> type[Loop]:
+        """Return the class of the training loop."""
+        from imgwas.encoders.loop import Loop
+
+        return Loop
 
     @abstractmethod
     def build(self) -> nn.Module:

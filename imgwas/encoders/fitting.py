@@ -106,6 +106,7 @@ def fit(
     made = _for_images(encoder, images, settings, targets, split)
     if isinstance(made, NeuralEncoder):
         made.skeleton()  # what cannot be built must not leave a run behind
+        made.loop_type().check(made, train, devices)
     run = Run(out)
     values = scaled_values(targets, made.settings) if targets is not None else None
     run.start(made, images, split, train, seen=seen, targets=values, overwrite=overwrite)
@@ -141,7 +142,8 @@ def _train(
     if isinstance(encoder.network, StandardisedAutoencoder) and start is None:
         rows = np.stack([images.read(i) for i in split.train])
         encoder.network.fit_scale(torch.from_numpy(rows))
-    loop = Loop(encoder, images, split, train, device, targets=targets, world=world)
+    kind = encoder.loop_type()
+    loop = kind(encoder, images, split, train, device, targets=targets, world=world)
     run.resume(loop)
     about = _about(images, split, train)
 
@@ -149,6 +151,7 @@ def _train(
         row = loop.progress.history[-1]
         if world.rank == 0:
             run.finish_epoch(loop, about)
+            loop.show(run.folder)
             logger.info(
                 "epoch %d  train %.6g  validation %.6g  rate %.2g  %.1f images/s",
                 *(row[k] for k in ("epoch", "train_loss", "validation_loss", "learning_rate",

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,17 +42,6 @@ class Progress:
     total_steps: int = 0
     sums: dict[str, list[float]] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
-
-    @property
-    def best(self) -> float:
-        """Lowest validation loss so far."""
-        return min((row["validation_loss"] for row in self.history), default=math.inf)
-
-    @property
-    def epochs_since_best(self) -> int:
-        """Finished epochs after the best one."""
-        losses = [row["validation_loss"] for row in self.history]
-        return len(losses) - 1 - int(np.argmin(losses)) if losses else 0
 
 
 class Loop:
@@ -112,13 +101,29 @@ class Loop:
         """
         settings = self.settings
         while self.progress.epoch < settings.epochs:
-            if settings.stop_after and self.progress.epochs_since_best >= settings.stop_after:
+            if settings.stop_after and self.epochs_since_best() >= settings.stop_after:
                 logger.info("stopped  no better validation loss for %d epochs", settings.stop_after)
                 break
             self._epoch(after_step)
             if after_epoch is not None:
                 after_epoch(self)
         return self.progress.history
+
+    @classmethod
+    def check(cls, encoder: NeuralEncoder, settings: TrainSettings, devices: int) -> None:
+        """Refuse what this loop cannot do, before anything is written; this one does it all."""
+
+    def show(self, folder: Path) -> None:
+        """Write pictures of how far the training is; nothing here."""
+
+    def ranked(self) -> list[dict[str, float]]:
+        """Rows of the history, the best epoch first."""
+        return sorted(self.progress.history, key=lambda row: row["validation_loss"])
+
+    def epochs_since_best(self) -> int:
+        """Finished epochs after the best one."""
+        ranked = self.ranked()
+        return self.progress.epoch - int(ranked[0]["epoch"]) if ranked else 0
 
     def _epoch(self, after_step: Callable[[Loop, int], object] | None) -> None:
         progress, settings = self.progress, self.settings
@@ -145,12 +150,16 @@ class Loop:
         row = self._judge()
         n_images = sum(len(c) for c in steps[skipped:])
         row |= {"seconds": round(seconds, 3), "images_per_second": round(n_images / seconds, 3)}
+        self._advance(row)
+        progress.history.append(row)
+        progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
+
+    def _advance(self, row: Mapping[str, float]) -> None:
+        """Set the learning rate of the next epoch."""
         if isinstance(self.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self.schedule.step(row["validation_loss"])
         else:
             self.schedule.step()
-        progress.history.append(row)
-        progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
 
     def _is_usable(self, chosen: Sequence[int]) -> bool:
         """A last batch of a single image has no spread for batch norm to measure."""
@@ -226,6 +235,10 @@ class Loop:
                 with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
                     outputs = self.network(batch.image)
                 _add(sums, self.encoder.losses(outputs, batch))
+        return self._row(sums)
+
+    def _row(self, sums: dict[str, list[float]]) -> dict[str, float]:
+        """One row of the history, from sums over the training and the held-out images."""
         row: dict[str, float] = {
             "epoch": self.progress.epoch + 1,
             "learning_rate": float(self.optimizer.param_groups[0]["lr"]),

@@ -85,7 +85,7 @@ class Run:
 
     def _clear(self) -> None:
         """Remove what a run wrote, and nothing else."""
-        for name in ("encoder", "checkpoints", "private"):
+        for name in ("encoder", "checkpoints", "private", "samples"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in ("run.json", "history.csv", "learning_curve.pdf"):
             (self.folder / name).unlink(missing_ok=True)
@@ -143,8 +143,7 @@ class Run:
     def finish_epoch(self, loop: Loop, about: Mapping[str, Any]) -> None:
         """Write the checkpoint if it is among the best, the history, and then the state."""
         history = loop.progress.history
-        ranked = sorted(history, key=lambda row: row["validation_loss"])
-        best = [int(row["epoch"]) for row in ranked[: loop.settings.keep]]
+        best = [int(row["epoch"]) for row in loop.ranked()[: loop.settings.keep]]
         if loop.progress.epoch in best:
             with loop.judged_weights():
                 save_encoder(self._checkpoint(loop.progress.epoch), loop.encoder, **about)
@@ -162,19 +161,20 @@ class Run:
         return self.folder / "checkpoints" / f"epoch-{epoch:04d}"
 
     def write_history(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Publish one row an epoch."""
-        names = list(history[0]) if history else ["epoch"]
+        """Publish one row an epoch; a cell is empty where an epoch has no such number."""
+        names = list(dict.fromkeys(name for row in history for name in row)) or ["epoch"]
         with publish(self.folder / "history.csv", "w") as stream:
             stream.write(",".join(names) + "\n")
             stream.writelines(
-                ",".join(f"{row[name]:.9g}" for name in names) + "\n" for row in history
+                ",".join(f"{row[name]:.9g}" if name in row else "" for name in names) + "\n"
+                for row in history
             )
 
     def publish_best(self, loop: Loop, about: Mapping[str, Any]) -> str:
         """Make the best checkpoint the run's encoder; return the SHA-256 of its weights."""
         from imgwas.encoders.checkpoints import load_encoder
 
-        best = min(loop.progress.history, key=lambda row: row["validation_loss"])
+        best = loop.ranked()[0]
         loaded = load_encoder(self._checkpoint(int(best["epoch"])), device=str(loop.device))
         loop.network.load_state_dict(loaded.encoder.network.state_dict())  # type: ignore[attr-defined]
         return save_encoder(

@@ -32,7 +32,7 @@ SHORTEST = 8
 
 def ssim(
     a: Float[torch.Tensor, "batch 1 x y z"],
-    b: Float[torch.Tensor, "..."],
+    b: torch.Tensor,
     *,
     data_range: float,
     window: int = WINDOW,
@@ -74,7 +74,7 @@ def ssim(
 
 def ms_ssim(
     a: Float[torch.Tensor, "batch 1 x y z"],
-    b: Float[torch.Tensor, "..."],
+    b: torch.Tensor,
     *,
     data_range: float,
     weights: Sequence[float] = SCALES,
@@ -215,7 +215,9 @@ def frechet_distance(a: Float64[np.ndarray, "n features"], b: Float64[np.ndarray
             explain(f"sets of {len(a)} and {len(b)} feature rows were given",
                     expected="At least two rows each, all values finite")
         )  # fmt: skip
-    roots = [np.linalg.qr(_centred(rows), mode="r") for rows in (a, b)]
+    roots: list[np.ndarray] = [
+        np.asarray(np.linalg.qr(_centred(rows), mode="r")) for rows in (a, b)
+    ]
     overlap = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
     between = float(((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum())
     within = sum(float((root**2).sum()) for root in roots)
@@ -224,4 +226,5 @@ def frechet_distance(a: Float64[np.ndarray, "n features"], b: Float64[np.ndarray
 
 def _centred(rows: np.ndarray) -> np.ndarray:
     """Rows whose cross product is their covariance."""
-    return (rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1)
+    out: np.ndarray = (rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1)
+    return out
