@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 import imgwas
-from imgwas.association.parts import _filter
-from imgwas.association.task import ScanSettings, make_task, variant_kinds
+from imgwas.association.reading import read_block
+from imgwas.association.task import ScanSettings, make_task
 from imgwas.genotypes import VariantFilters, count_packed, hardy_weinberg_p_value, pack_mask
 from imgwas.types import Latents
 from tests.data import data_file
@@ -158,13 +158,7 @@ def surviving(name: str, filters: VariantFilters, **selection: object) -> set[st
 
     design = build_design(genotypes.samples, latents, keep=chosen.sample_columns)
     task = make_task(genotypes, design, chosen.rows, ScanSettings(filters=filters), Path("unused"))
-    from imgwas.association.parts import compact, count_packed
-
-    packed = genotypes.read_packed(chosen.rows)
-    if task.columns is not None:
-        packed = compact(packed, task.columns)
-    kinds = variant_kinds(genotypes.variants["chromosome"])[chosen.rows]
-    keep, _ = _filter(task, packed, kinds, count_packed(packed, task.masks["analysed"]))
+    keep, _ = read_block(task, chosen.rows).filtered()
     names = genotypes.variants["variant_id"].to_pylist()
     return {names[row] for row in chosen.rows[keep]}
 

@@ -14,14 +14,12 @@ import pyarrow.parquet as pq
 
 from imgwas.arrow import from_numpy
 from imgwas.association.blocks import GroupResult, Workspace
-from imgwas.association.kernel import scan_block
 from imgwas.association.probing import BlockSums, add_products, publish_sums
-from imgwas.association.task import AUTOSOME, ScanTask, X, Y, compact
+from imgwas.association.reading import DESIGNS, read_block
+from imgwas.association.task import AUTOSOME, ScanTask
 from imgwas.files import publish_bytes, publish_json
-from imgwas.genotypes.counts import GenotypeCounts, count_packed
+from imgwas.genotypes.counts import GenotypeCounts
 from imgwas.sumstats.joint import IN_SCAN
-
-_KINDS = (AUTOSOME, X, Y, AUTOSOME)
 
 
 @dataclass(frozen=True)
@@ -29,8 +27,9 @@ class BlockResult:
     """Everything one block contributes to its part."""
 
     rows: np.ndarray
-    counts: GenotypeCounts
+    n_missing: np.ndarray
     diploid_counts: GenotypeCounts
+    quality: np.ndarray
     groups: list[GroupResult]
     removed: dict[str, int]
     digest: bytes
@@ -42,27 +41,30 @@ class BlockResult:
 
 def scan_rows(task: ScanTask, rows: np.ndarray, workspace: Workspace) -> BlockResult:
     """Read, filter and test the variants of one block."""
-    packed = task.genotypes.read_packed(rows)
-    digest = hashlib.sha256(packed.data).digest()
-    if task.columns is not None:
-        packed = compact(packed, task.columns)
-    kinds = variant_kinds_of(task, rows)
-    counts = count_packed(packed, task.masks["analysed"])
-    keep, removed = _filter(task, packed, kinds, counts)
+    block = read_block(task, rows)
+    keep, removed = block.filtered()
     if not keep.all():
-        rows, packed, kinds, counts = rows[keep], packed[keep], kinds[keep], counts.take(keep)
+        rows, block = rows[keep], block.take(keep)
     pieces, sums = [], BlockSums.none()
-    for start, stop in _runs(kinds):
-        kind, some = int(kinds[start]), counts.take(slice(start, stop))
-        pieces.append(_scan_kind(task, packed[start:stop], kind, some, workspace))
-        if task.settings.heritability and _KINDS[kind] == AUTOSOME:
+    for start, stop in _runs(block.kinds):
+        kind = int(block.kinds[start])
+        pieces.append(block.take(slice(start, stop)).test(kind, workspace))
+        if task.settings.heritability and DESIGNS[kind] == AUTOSOME:
             add_products(sums, jackknife_of(task, rows[start:stop]), pieces[-1], workspace)
-    omnibus = _omnibus(task, kinds, pieces)
     groups = [_join_groups(list(group)) for group in zip(*pieces, strict=True)]
     if not pieces:
         groups = [_no_variants(len(names), task) for names in task.names]
-    diploid = _diploid_counts(task, packed, kinds, counts)
-    return BlockResult(rows, counts, diploid, groups, removed, digest, omnibus, sums)
+    return BlockResult(
+        rows=rows,
+        n_missing=block.n_missing,
+        diploid_counts=block.diploid_counts(),
+        quality=block.imputation_quality(),
+        groups=groups,
+        removed=removed,
+        digest=block.digest,
+        omnibus=_omnibus(task, block.kinds, pieces),
+        sums=sums,
+    )
 
 
 def _omnibus(
@@ -72,7 +74,7 @@ def _omnibus(
     if not task.settings.omnibus:
         return {}
     found = [
-        task.omnibus[_KINDS[kinds[start]]].columns(
+        task.omnibus[DESIGNS[kinds[start]]].columns(
             np.hstack([result.t for result in groups]),
             np.column_stack([result.dof for result in groups]),
         )
@@ -81,31 +83,9 @@ def _omnibus(
     return {name: np.concatenate([np.empty(0), *(f[name] for f in found)]) for name in IN_SCAN}
 
 
-def variant_kinds_of(task: ScanTask, rows: np.ndarray) -> np.ndarray:
-    """Kinds of some rows of the genotype file that are in the scan."""
-    return task.kinds[np.searchsorted(task.rows, rows)]
-
-
 def jackknife_of(task: ScanTask, rows: np.ndarray) -> np.ndarray:
     """Jackknife blocks of some rows of the genotype file that are in the scan."""
     return task.jackknife[np.searchsorted(task.rows, rows)]
-
-
-def _filter(
-    task: ScanTask, packed: np.ndarray, kinds: np.ndarray, counts: GenotypeCounts
-) -> tuple[np.ndarray, dict[str, int]]:
-    filters = task.settings.filters
-    if not filters.any_active:
-        return np.ones(len(packed), bool), {}
-    return filters.passes(
-        packed,
-        counts,
-        analysed=task.masks["analysed"],
-        founders=task.masks["founders"],
-        females=task.masks["females"],
-        males=task.masks["males"],
-        kinds=kinds,
-    )
 
 
 def _runs(kinds: np.ndarray) -> list[tuple[int, int]]:
@@ -114,38 +94,6 @@ def _runs(kinds: np.ndarray) -> list[tuple[int, int]]:
         return []
     edges = np.flatnonzero(np.diff(kinds)) + 1
     return list(zip([0, *edges.tolist()], [*edges.tolist(), len(kinds)], strict=True))
-
-
-def _scan_kind(
-    task: ScanTask, packed: np.ndarray, kind: int, counts: GenotypeCounts, workspace: Workspace
-) -> list[GroupResult]:
-    name = _KINDS[kind]
-    results = scan_block(
-        packed,
-        task.groups[name],
-        matrices=task.matrices[name],
-        workspace=workspace,
-        counts=counts,
-        missing=task.settings.missing_genotype,
-    )
-    if name == AUTOSOME:
-        return results
-    return [
-        _haploid_frequency(result, packed, group.mask, task.masks["males"])
-        for result, group in zip(results, task.groups[name], strict=True)
-    ]
-
-
-def _haploid_frequency(
-    result: GroupResult, packed: np.ndarray, used: np.ndarray | None, males: np.ndarray
-) -> GroupResult:
-    """Count each male once in the allele frequency, whatever his coding in the product."""
-    mask = males if used is None else used & males
-    everyone, male = count_packed(packed, used), count_packed(packed, mask)
-    copies = everyone.copies - male.copies / 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        frequency = copies / (2 * everyone.n_called - male.n_called)
-    return GroupResult(**(vars(result) | {"effect_allele_frequency": frequency}))
 
 
 def _join_groups(results: list[GroupResult]) -> GroupResult:
@@ -172,17 +120,6 @@ def _no_variants(n_traits: int, task: ScanTask) -> GroupResult:
         scale=none,
         reason=none.astype(np.int8),
     )
-
-
-def _diploid_counts(
-    task: ScanTask, packed: np.ndarray, kinds: np.ndarray, counts: GenotypeCounts
-) -> GenotypeCounts:
-    """Counts for Hardy-Weinberg: females only on X, nobody where everyone is haploid."""
-    if not kinds.any():
-        return counts
-    females = count_packed(packed, task.masks["females"])
-    nobody = count_packed(packed, np.zeros_like(task.masks["females"]))
-    return GenotypeCounts.choose(kinds, [counts, females, nobody, nobody])
 
 
 class PartBuilder:
@@ -284,12 +221,12 @@ def _variant_rows(variants: pa.Table, rows: np.ndarray) -> pa.Table:
 
 
 def _count_columns(blocks: list[BlockResult]) -> dict[str, pa.Array]:
-    columns = {"n_missing": [block.counts.n_missing for block in blocks]}
+    columns = {"n_missing": [block.n_missing for block in blocks]}
     for name in ("n_effect_homozygote", "n_heterozygote", "n_other_homozygote"):
         columns[name] = [getattr(block.diploid_counts, name) for block in blocks]
     arrays = {name: from_numpy(np.concatenate(v).astype(np.int32)) for name, v in columns.items()}
-    n = sum(len(block.rows) for block in blocks)
-    return arrays | {"imputation_r2": pa.nulls(n, pa.float32())}
+    quality = np.concatenate([block.quality for block in blocks]).astype(np.float32)
+    return arrays | {"imputation_r2": pa.array(quality, mask=np.isnan(quality))}
 
 
 def _group_columns(results: list[GroupResult], group: int) -> dict[str, pa.Array]:

@@ -92,6 +92,12 @@ class ScanTask:
     out: Path
 
     @property
+    def packed_genotypes(self) -> PackedGenotypes:
+        """The genotypes, which are two-bit codes."""
+        assert isinstance(self.genotypes, PackedGenotypes)
+        return self.genotypes
+
+    @property
     def n_parts(self) -> int:
         """Number of parts, decided by the variants and the part size alone."""
         return -(-len(self.rows) // self.settings.part_size)
