@@ -48,7 +48,8 @@ def sparse_cache(folder: Path, n: int) -> Path:
     return cache
 
 
-@pytest.mark.parametrize("what", ["encode", pytest.param("train", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["encode", "train"])
 def test_volumes_are_not_held(tmp_path, what):
     """Eight times the people: the growth is far below the volumes that passed through."""
     few, many = 60, 480

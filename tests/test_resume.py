@@ -124,7 +124,10 @@ class Fault(Exception):
     """Stands in for the power cut."""
 
 
-@pytest.mark.parametrize("call", ["replace", "fsync", "open"])
+@pytest.mark.parametrize(
+    "call",
+    ["replace", *(pytest.param(one, marks=pytest.mark.slow) for one in ("fsync", "open"))],
+)
 def test_every_crash_point(home, tmp_path, monkeypatch, call):
     """Fail at the k-th rename, sync or new file, for every k; then the same command heals it."""
     options = ["--extract", "few.txt", "--out", str(tmp_path / "out")]

@@ -85,7 +85,10 @@ def differences(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("name", BED_SETS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n == "hapmap3" else []) for n in BED_SETS],
+)
 def test_equals_plink2(tmp_path, name):
     bed = data_file(BED_SETS[name])
     study = study_of(bed)
