@@ -322,16 +322,20 @@ def _open_log(out: Path) -> None:
         raise write_error(out / "log-1.txt", error) from error
 
 
+def genotype_source(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Where the genotypes are, and the options to open them with."""
+    allele = given["effect_allele"]
+    choice = allele if allele in ("a1", "a2") else Path(allele)
+    names = ("bim", "fam", "allow_nonzero_padding", "allow_constant_sample")
+    options = {name: given[name] for name in names}
+    return given["bfile"] or given["bed"], {"effect_allele": choice, **options}
+
+
 def _open_genotypes(given: dict[str, Any]) -> PackedGenotypes:
     from imgwas.genotypes import open_genotypes
 
-    allele = given["effect_allele"]
-    choice = allele if allele in ("a1", "a2") else Path(allele)
-    source = given["bfile"] or given["bed"]
-    names = ("bim", "fam", "allow_nonzero_padding", "allow_constant_sample")
-    genotypes = open_genotypes(
-        source, effect_allele=choice, **{name: given[name] for name in names}
-    )
+    source, options = genotype_source(given)
+    genotypes = open_genotypes(source, **options)
     logger.info(
         "genotypes %s variants x %s samples in %s",
         f"{genotypes.n_variants:,}",

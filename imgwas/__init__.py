@@ -48,6 +48,7 @@ _PUBLIC = {
     "associate": "imgwas.association",
     "associate_traits": "imgwas.traits",
     "build_cache": "imgwas.images.cache",
+    "check_inputs": "imgwas.association.checking",
     "check_scan": "imgwas.association",
     "clump_scores": "imgwas.genetics.polygenic_fit",
     "combine_scores": "imgwas.genetics.polygenic",

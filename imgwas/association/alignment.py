@@ -95,18 +95,39 @@ def align(
         flow.add("after --keep, --remove and --mind", len(columns))
     rows: dict[str, np.ndarray] = {}
     for name, table in tables:
-        use_family = need_family or bool(table.family_ids and duplicates(table.sample_ids))
-        table_keys = _keys(table.sample_ids, table.family_ids, use_family)
-        keys = _keys(samples.sample_ids, samples.family_ids, use_family)
-        flow.add(f"in {name}", len(table_keys))
-        found = _find(table_keys, [keys[i] for i in columns])
-        n_shared, smaller = int((found >= 0).sum()), min(len(columns), len(table_keys))
-        if not smaller or n_shared < max(1, min_overlap * smaller):
-            do = _exchanged(samples, table, n_shared) or _diagnosis(keys, table_keys, n_shared)
-            shares = (n_shared, len(columns), min_overlap)
-            raise InconsistentError(_too_few(name, keys, table_keys, *shares, do=do))
-        rows[name] = found
+        flow.add(f"in {name}", len(table.sample_ids))
+        rows[name] = find_people(
+            name, samples, table, columns, min_overlap=min_overlap, need_family=need_family
+        )
     return _intersect(columns, rows, covariates, flow)
+
+
+def find_people(
+    name: str,
+    samples: Samples,
+    table: Latents | Covariates,
+    columns: np.ndarray,
+    *,
+    min_overlap: float = 0.5,
+    need_family: bool = False,
+) -> Int64[np.ndarray, " samples"]:
+    """Find the row of a table for some columns of the genotype file, -1 where it has none.
+
+    Raises
+    ------
+    InconsistentError
+        If an id repeats, or too few are found.
+    """
+    use_family = need_family or bool(table.family_ids and duplicates(table.sample_ids))
+    table_keys = _keys(table.sample_ids, table.family_ids, use_family)
+    keys = _keys(samples.sample_ids, samples.family_ids, use_family)
+    found = _find(table_keys, [keys[i] for i in columns])
+    n_shared, smaller = int((found >= 0).sum()), min(len(columns), len(table_keys))
+    if not smaller or n_shared < max(1, min_overlap * smaller):
+        do = _exchanged(samples, table, n_shared) or _diagnosis(keys, table_keys, n_shared)
+        shares = (n_shared, len(columns), min_overlap)
+        raise InconsistentError(_too_few(name, keys, table_keys, *shares, do=do))
+    return found
 
 
 def _intersect(

@@ -56,12 +56,7 @@ def file_stat(path: Path) -> dict[str, int]:
 
 def check_size(shape: BedShape, size: int) -> None:
     """Refuse a ``.bed`` that is something else, or of another size than its tables ask for."""
-    try:
-        with shape.bed.open("rb") as stream:
-            head = stream.read(64)
-    except OSError as error:
-        raise OpenError(explain(f"{shape.bed} cannot be opened ({error.strerror})")) from error
-    _check_magic(shape.bed, head)
+    check_magic(shape.bed)
     expected = len(_MAGIC) + shape.n_variants * shape.row_bytes
     if size == len(_MAGIC):
         what = f"{shape.bed} holds a header and no variant"
@@ -69,6 +64,17 @@ def check_size(shape: BedShape, size: int) -> None:
     if size != expected:
         _check_tables(shape, size - len(_MAGIC))
         raise MalformedError(_wrong_size(shape, size, expected))
+
+
+def check_magic(bed: Path) -> bool:
+    """Refuse a file that does not begin as a ``.bed``; True if it does."""
+    try:
+        with bed.open("rb") as stream:
+            head = stream.read(64)
+    except OSError as error:
+        raise OpenError(explain(f"{bed} cannot be opened ({error.strerror})")) from error
+    _check_magic(bed, head)
+    return True
 
 
 def _check_tables(shape: BedShape, n_bytes: int) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from imgwas.errors import InconsistentError, explain, first_ids
 from imgwas.shapes import Float32, UInt8
-from imgwas.types import PackedGenotypes
+from imgwas.types import PackedGenotypes, Samples
 
 
 class MultiGenotypes(PackedGenotypes):
@@ -30,7 +30,9 @@ class MultiGenotypes(PackedGenotypes):
     def __init__(self, files: Sequence[PackedGenotypes]) -> None:
         self.files = tuple(files)
         for file in self.files[1:]:
-            _check_same_people(self.files[0], file)
+            check_same_people(
+                self.files[0].samples, file.samples, _name_of(self.files[0]), _name_of(file)
+            )
         self.samples = self.files[0].samples
         self.variants = pa.concat_tables([file.variants for file in self.files])
         self.file_starts = np.cumsum([0, *(file.n_variants for file in self.files)])
@@ -81,8 +83,12 @@ class MultiGenotypes(PackedGenotypes):
             file.check_unchanged()
 
 
-def _check_same_people(first: PackedGenotypes, other: PackedGenotypes) -> None:
-    ours, theirs = first.samples, other.samples
+def _name_of(file: PackedGenotypes) -> str:
+    return str(getattr(file, "bed", file)).removesuffix(".bed")
+
+
+def check_same_people(ours: Samples, theirs: Samples, first: str, other: str) -> None:
+    """Refuse people of another file who are not the same in the same order."""
     a = list(zip(ours.family_ids, ours.sample_ids, strict=True))
     b = list(zip(theirs.family_ids, theirs.sample_ids, strict=True))
     if a == b:

@@ -28,9 +28,12 @@ from imgwas.types import PackedGenotypes
 
 logger = logging.getLogger(__name__)
 
-_BIM = ("chromosome", "variant_id", "centimorgan", "base_pair_location", "allele_1", "allele_2")
+#: Columns of the two tables.
+BIM_COLUMNS = (
+    "chromosome", "variant_id", "centimorgan", "base_pair_location", "allele_1", "allele_2",
+)  # fmt: skip
+FAM_COLUMNS = ("family_id", "sample_id", "father", "mother", "sex", "phenotype")
 _HEADER = 3
-_FAM = ("family_id", "sample_id", "father", "mother", "sex", "phenotype")
 
 
 class PlinkGenotypes(PackedGenotypes):
@@ -79,8 +82,8 @@ class PlinkGenotypes(PackedGenotypes):
         self._allow_padding = allow_nonzero_padding
         self._descriptor: int | None = None
         self._lock = threading.Lock()
-        bim_table, bim_digest = read_columns(bim, _BIM)
-        fam_table, fam_digest = read_columns(fam, _FAM)
+        bim_table, bim_digest = read_columns(bim, BIM_COLUMNS)
+        fam_table, fam_digest = read_columns(fam, FAM_COLUMNS)
         self.samples = samples_of(fam_table)
         variants = variants_of(bim_table, bim)
         self._swap = alleles_to_swap(variants, effect_allele)
