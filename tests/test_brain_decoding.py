@@ -10,10 +10,13 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from imgwas.brain.decoding import Decoder
+from imgwas.brain import decoding
+from imgwas.brain.decoding import Decoder, decoding_noise
 from imgwas.brain.jacobian import average_jacobian
 from imgwas.brain.moments import Moments
 from imgwas.brain.perturb import perturb_latents, published_map
+from imgwas.brain.workflow import differentiate
+from imgwas.encoders.autoencoders import ViTAE
 from imgwas.encoders.catalogue import ENCODERS, create_encoder
 from imgwas.errors import InconsistentError, TooFewSamplesError, UsageError
 
@@ -46,8 +49,90 @@ def pca(latents=4, grid=GRID, n=40):
 DECODING = [
     name
     for name, kind in ENCODERS.items()
-    if kind.can_decode and not kind.takes_tables and name != "pca"
+    if kind.can_decode and not kind.takes_tables and kind.exact_derivative and name != "pca"
 ]
+
+
+class Painted(ViTAE):
+    """A smooth decoder that does not have its exact derivative, and may be noisy."""
+
+    exact_derivative = False
+    noise, forgets = 0.0, False
+
+    def decode(self, latents):
+        pictures = super().decode(latents)
+        for row, picture in zip(latents, pictures, strict=True):
+            seed = None if self.forgets else list(np.ascontiguousarray(row).tobytes())
+            rng = np.random.default_rng(seed)
+            picture += self.noise * rng.standard_normal(picture.shape, np.float32)
+        return pictures
+
+
+def painted():
+    smooth = small("vit-ae", latents=4)
+    encoder = Painted(smooth.settings)
+    encoder.load_state(smooth.state())
+    encoder.network.eval()
+    return smooth, encoder
+
+
+@pytest.mark.parametrize("spread", [None, np.array([0.5, 2.0, 1.0, 1.0])])
+def test_finite_differences_come_nearer_as_the_square_of_the_step(monkeypatch, spread):
+    smooth, encoder = painted()
+    rng = np.random.default_rng(1)
+    z, move = rng.standard_normal((2, 4)), rng.standard_normal(4)
+    exact = Decoder(smooth).derivative(z, move)
+    errors = []
+    for step in (0.04, 0.02, 0.01):
+        monkeypatch.setattr(decoding, "STEP", step)
+        found = Decoder(encoder, spread=spread).derivative(z, move)
+        errors.append(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.25)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.25)
+    assert errors[2] < 2e-3
+    assert (Decoder(encoder).derivative(z, np.zeros(4)) == 0).all()
+
+
+def test_the_step_is_a_share_of_what_people_vary_by():
+    _, encoder = painted()
+    decoder = Decoder(encoder, spread=np.array([10.0, 0.1, 0.0, 1.0]))
+    assert decoder.distance(np.array([10.0, 0, 0, 0])) == pytest.approx(1)
+    assert decoder.distance(np.array([0, 0.1, 0, 0])) == pytest.approx(1)
+    assert decoder.distance(np.array([0, 0, 3.0, 4.0])) == pytest.approx(5)  # nobody varies: 1
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e-2])
+def test_noise_of_pictures_is_measured(noise):
+    _, encoder = painted()
+    encoder.noise = noise
+    decoder = Decoder(encoder)
+    z, move = np.random.default_rng(1).standard_normal((2, 1, 4))
+    assert decoding_noise(decoder, z, move[0]) == pytest.approx(noise, rel=0.05)
+    encoder.noise = 0.0
+    assert decoding_noise(decoder, z, move[0]) < 1e-6
+    with pytest.raises(UsageError, match="measured along a move"):
+        decoding_noise(decoder, z, np.zeros(4))
+
+
+def test_a_decoder_that_forgets_is_refused():
+    _, encoder = painted()
+    encoder.noise, encoder.forgets = 1e-3, True
+    with pytest.raises(InconsistentError, match="paints the same latents differently each time"):
+        Decoder(encoder).derivative(np.zeros((2, 4)), np.ones(4))
+
+
+def test_maps_of_a_decoder_without_derivatives_equal_those_with(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(decoding, "STEP", 0.01)
+    smooth, encoder = painted()
+    people = np.random.default_rng(3).standard_normal((3, 4))
+    place = {"mask": np.ones(GRID, bool), "affine": np.eye(4), "cache": tmp_path}
+    with caplog.at_level("INFO"):
+        _, finite = differentiate(encoder, "abc", people, **place)
+    assert "has no exact derivative: differences over 0.05 SD" in caplog.text
+    _, exact = differentiate(smooth, "abc", people, **place)
+    worst = np.linalg.norm(finite.mean - exact.mean, axis=1) / np.linalg.norm(exact.mean, axis=1)
+    assert worst.max() < 0.01
+    assert (finite.mean != exact.mean).any()
 
 
 @pytest.mark.parametrize("name", DECODING)

@@ -1,7 +1,8 @@
-"""A decoder as the maps need it: pictures, exact derivatives, finite steps, one row per person."""
+"""A decoder as the maps need it: pictures, derivatives, finite steps, one row per person."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,13 @@ import numpy as np
 from imgwas.encoders.base import Encoder
 from imgwas.errors import InconsistentError, UsageError, explain
 from imgwas.shapes import Bool, Float, Float32, Float64
+
+logger = logging.getLogger(__name__)
+
+#: Half of the distance of a finite difference, in SD of people along the move.
+STEP = 0.05
+#: Spacing of the pictures that rounding noise is measured from, in SD.
+_NOISE_SPACING = 1e-4
 
 
 class Decoder:
@@ -22,6 +30,8 @@ class Decoder:
         Voxels to keep; all by default. A masked loss leaves the others undefined.
     affine : (4, 4) float array, optional
         Voxel indices to millimetres; that of the encoder by default.
+    spread : (latents,) float array, optional
+        SD of people in each latent; 1 by default. Finite differences step by a share of it.
 
     Raises
     ------
@@ -37,6 +47,7 @@ class Decoder:
         *,
         mask: Bool[np.ndarray, " *grid"] | None = None,
         affine: Float64[np.ndarray, "4 4"] | None = None,
+        spread: Float64[np.ndarray, " k"] | None = None,
     ) -> None:
         check_decodes(encoder)
         self.encoder = encoder
@@ -53,6 +64,14 @@ class Decoder:
         own = encoder.affine if affine is None else affine
         self.affine = np.eye(4) if own is None else np.asarray(own, np.float64)
         self._inside = np.flatnonzero(self.mask.ravel())
+        sd = np.ones(self.n_latents) if spread is None else np.asarray(spread, np.float64)
+        self.spread = np.where(sd > 0, sd, 1.0)
+        self._is_steady = False
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether derivatives are exact; of pictures that come from many steps they are not."""
+        return bool(getattr(self.encoder, "exact_derivative", True))
 
     @property
     def n_latents(self) -> int:
@@ -72,22 +91,54 @@ class Decoder:
     def derivative(
         self, latents: Float[np.ndarray, "batch k"], move: Float[np.ndarray, " k"]
     ) -> Float32[np.ndarray, "batch voxels"]:
-        """Return the exact derivative of every person's picture along a move.
+        """Return the derivative of every person's picture along a move.
 
-        The derivative is the Jacobian times ``move``, by forward-mode differentiation of the
-        network [1]_; a linear decoder's is the difference of two pictures.
+        The Jacobian times ``move``. Where the encoder has an exact one, by forward-mode
+        differentiation of the network [1]_; a linear decoder's is the difference of two pictures.
+        Elsewhere (a diffusion model paints in many steps) by the symmetric difference
+        ``(f(z + h v) - f(z - h v)) / 2h``, h being ``STEP`` SD of people along v: its error falls
+        as h squared, and rounding adds :func:`decoding_noise` over h.
 
         References
         ----------
         .. [1] Griewank & Walther (2008), Evaluating Derivatives, SIAM.
         """
         where, step = np.asarray(latents, np.float32), np.asarray(move, np.float32)
+        if not self.is_exact:
+            return self._finite(where, step)
         if getattr(self.encoder, "network", None) is None:
             origin = np.zeros((2, self.n_latents), np.float32)
             origin[1] = step
             still, moved = self.decode(origin)
             return np.repeat((moved - still)[None], len(where), axis=0)
         return self._forward_mode(where, step)
+
+    def _finite(self, where: np.ndarray, move: np.ndarray) -> np.ndarray:
+        """Symmetric difference over ``STEP`` SD to either side."""
+        if not np.any(move):
+            return np.zeros((len(where), self.n_voxels), np.float32)
+        if not self._is_steady:
+            self._check_is_steady(where[:1])
+        share = STEP / self.distance(move)
+        return np.asarray(self.difference(where, share * move) / share, np.float32)
+
+    def distance(self, move: Float[np.ndarray, " k"]) -> float:
+        """Length of a move, each latent in SD of people."""
+        return float(np.linalg.norm(np.asarray(move, np.float64) / self.spread))
+
+    def _check_is_steady(self, where: np.ndarray) -> None:
+        """Refuse a decoder that paints the same latents differently: differences would be noise."""
+        first, second = self.decode(where), self.decode(where)
+        if not np.array_equal(first, second):
+            raise InconsistentError(
+                explain(
+                    f"{self.encoder.name} paints the same latents differently each time (by up to "
+                    f"{np.abs(first - second).max():.3g})",
+                    expected="A map needs one picture for one set of latents",
+                    do="Use a device and settings under which the decoder repeats itself",
+                )
+            )
+        self._is_steady = True
 
     def _forward_mode(self, where: np.ndarray, step: np.ndarray) -> np.ndarray:
         import torch
@@ -115,6 +166,41 @@ class Decoder:
         full = np.zeros(self.mask.size, np.float32)
         full[self._inside] = values
         return full.reshape(self.grid)
+
+
+def decoding_noise(
+    decoder: Decoder, latents: Float[np.ndarray, "1 k"], move: Float[np.ndarray, " k"]
+) -> float:
+    """Rounding noise of pictures: how much they jump between latents that hardly differ.
+
+    Nine pictures 1e-4 SD apart along a move; their fourth differences cancel everything smooth and
+    keep 70 times the variance of the noise [1]_. A derivative by finite differences with steps of h
+    is as noisy as this over ``sqrt(2) h``.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    latents : (1, k) float array
+        One person.
+    move : (k,) float array
+        Direction of the nine.
+
+    Returns
+    -------
+    float
+        Standard deviation over voxels. Unit: intensity.
+
+    References
+    ----------
+    .. [1] Moré & Wild (2011), SIAM J Sci Comput 33:1292.
+    """
+    length = decoder.distance(move)
+    if not length:
+        raise UsageError(explain("noise is measured along a move", expected="Not all zeros"))
+    step = _NOISE_SPACING / length * np.asarray(move, np.float64)
+    pictures = [decoder.decode((latents + k * step).astype(np.float32))[0] for k in range(9)]
+    fourth = np.diff(np.asarray(pictures, np.float64), 4, axis=0)
+    return float(np.sqrt(np.square(fourth).mean() / 70))
 
 
 def check_decodes(encoder: Encoder) -> None:

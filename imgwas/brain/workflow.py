@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imgwas.brain.decoding import Decoder
+from imgwas.brain.decoding import STEP, Decoder, decoding_noise
 from imgwas.brain.jacobian import AverageJacobian, average_jacobian
 from imgwas.errors import InconsistentError, MalformedError, TooFewSamplesError, explain
 from imgwas.files import publish_bytes
@@ -138,16 +138,30 @@ def differentiate(
     progress : callable, optional
         Called with 1 for each latent.
     """
-    decoder = Decoder(encoder, mask=mask, affine=affine)
-    key = _key(digest, people, mask)
+    decoder = Decoder(encoder, mask=mask, affine=affine, spread=people.std(axis=0))
+    key = _key(digest if decoder.is_exact else f"{digest} {STEP}", people, mask)
     jacobian = _read(cache / CACHE, key) if cache is not None else None
     if jacobian is None:
+        if not decoder.is_exact:
+            _say_steps(decoder, people)
         jacobian = average_jacobian(decoder, people, batch=batch, progress=progress)
         if cache is not None:
             _write(cache / CACHE, key, jacobian)
     elif progress is not None:
         progress(decoder.n_latents)
     return decoder, jacobian
+
+
+def _say_steps(decoder: Decoder, people: np.ndarray) -> None:
+    """Log that derivatives are finite differences, and how noisy these are for one person."""
+    move = decoder.spread / np.sqrt(decoder.n_latents)
+    noise = decoding_noise(decoder, people[:1], move) / (np.sqrt(2) * STEP)
+    slope = float(np.sqrt(np.square(decoder.derivative(people[:1], move)).mean()))
+    share = noise / slope if slope else np.nan
+    logger.info(
+        "%s has no exact derivative: differences over %g SD to either side; rounding is %.2g of "
+        "the slope", decoder.encoder.name, STEP, share,
+    )  # fmt: skip
 
 
 def _key(digest: str, people: np.ndarray, mask: np.ndarray) -> str:
