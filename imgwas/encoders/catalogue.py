@@ -12,6 +12,7 @@ from imgwas.checks import did_you_mean
 from imgwas.encoders.autoencoders import AE3D, AE1000, VAE3D, Udip, ViTAE
 from imgwas.encoders.base import Encoder, NeuralEncoder
 from imgwas.encoders.classifiers import CNN, PatchCNN, ResNetSex, SmallCNNEncoder
+from imgwas.encoders.diffae import DiffAE
 from imgwas.encoders.pca import PCA
 from imgwas.encoders.semantic import CineEncoder
 from imgwas.encoders.tabular import Morphometry
@@ -21,8 +22,8 @@ from imgwas.errors import UsageError, explain
 ENCODERS: dict[str, type[Encoder]] = {
     encoder.name: encoder
     for encoder in (
-        Udip, ViTAE, AE3D, VAE3D, AE1000, CNN, SmallCNNEncoder, PatchCNN, ResNetSex, CineEncoder,
-        Morphometry, PCA,
+        Udip, ViTAE, AE3D, VAE3D, AE1000, CNN, SmallCNNEncoder, PatchCNN, ResNetSex, DiffAE,
+        CineEncoder, Morphometry, PCA,
     )
 }  # fmt: skip
 

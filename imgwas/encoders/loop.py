@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -116,6 +117,9 @@ class Loop:
     def show(self, folder: Path) -> None:
         """Write pictures of how far the training is; nothing here."""
 
+    def finish(self) -> None:
+        """Measure what the best network should know of the training images; nothing here."""
+
     def ranked(self) -> list[dict[str, float]]:
         """Rows of the history, the best epoch first."""
         return sorted(self.progress.history, key=lambda row: row["validation_loss"])
@@ -130,6 +134,7 @@ class Loop:
         start, skipped = time.monotonic(), progress.step
         order = np.random.default_rng([settings.seed, progress.epoch]).permutation(self.split.train)
         steps = [c for c in chunks(order.tolist(), settings.batch) if self._is_usable(c)]
+        steps = steps[: math.ceil(settings.epoch_share * len(steps))]
         if not steps:
             raise UsageError(
                 explain(

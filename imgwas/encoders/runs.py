@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 STATE = "state.pt"
 #: Settings that may differ when a run is resumed: they do not change a step that was taken.
-MAY_DIFFER = ("epochs", "threads", "keep", "save_steps", "stop_after")
+MAY_DIFFER = ("epochs", "threads", "keep", "save_steps", "score_epochs", "stop_after")
 
 
 class Run:
@@ -177,6 +177,7 @@ class Run:
         best = loop.ranked()[0]
         loaded = load_encoder(self._checkpoint(int(best["epoch"])), device=str(loop.device))
         loop.network.load_state_dict(loaded.encoder.network.state_dict())  # type: ignore[attr-defined]
+        loop.finish()
         return save_encoder(
             self.folder / "encoder", loop.encoder, **about, best_epoch=int(best["epoch"]),
             validation_loss=best["validation_loss"],
@@ -187,6 +188,8 @@ def _identity(
     encoder: Encoder, images: Images, split: Split, train: TrainSettings, targets: Any
 ) -> dict[str, Any]:
     training = {k: v for k, v in typed.as_json(train).items() if k not in MAY_DIFFER}
+    if train.epoch_share == 1:  # runs of before there was such a setting go on
+        del training["epoch_share"]
     if train.schedule == "cosine":
         training["epochs"] = train.epochs
     fingerprint = json.dumps(images.fingerprint(), sort_keys=True).encode()

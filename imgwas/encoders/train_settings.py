@@ -20,6 +20,8 @@ class TrainSettings:
     ----------
     epochs : int
         Passes over the training images.
+    epoch_share : float
+        Share of the training batches that an epoch takes; which ones changes from epoch to epoch.
     batch : int
         Images whose mean gradient makes one step, over all devices.
     accumulate : int
@@ -42,6 +44,9 @@ class TrainSettings:
         Best checkpoints kept.
     save_steps : int
         Also save the state every so many steps within an epoch; 0 only after epochs.
+    score_epochs : int
+        Every so many epochs, measure what takes long: for ``diffae``, how alike held-out images are
+        to what is painted of them; 0 never.
     seed : int
         Of weights, order, augmentation and noise.
     augment : {"none", "flip", "rotate"}
@@ -55,6 +60,7 @@ class TrainSettings:
     """
 
     epochs: int = 100
+    epoch_share: float = 1.0
     batch: int = 16
     accumulate: int = 1
     learning_rate: float = 1e-3
@@ -69,6 +75,7 @@ class TrainSettings:
     stop_after: int = 0
     keep: int = 5
     save_steps: int = 0
+    score_epochs: int = 0
     seed: int = 0
     augment: Literal["none", "flip", "rotate"] = "none"
     noise: float = 0.0
@@ -80,7 +87,8 @@ class TrainSettings:
         for name in ("epochs", "batch", "accumulate", "keep", "threads"):
             if getattr(self, name) < 1:
                 raise UsageError(explain(f"{name} is {getattr(self, name)}", expected="At least 1"))
-        for name in ("weight_decay", "noise", "patience", "stop_after", "save_steps", "seed"):
+        for name in ("weight_decay", "noise", "patience", "stop_after", "save_steps", "seed",
+                     "score_epochs"):  # fmt: skip
             check_range(name, getattr(self, name), low=0, high=LARGEST)
         check_range("min_rate", self.min_rate, low=0, high=1)
         if not 0 < self.learning_rate < 10:
@@ -89,6 +97,10 @@ class TrainSettings:
             )
         if not 0 < self.factor < 1:
             raise UsageError(explain(f"factor is {self.factor}", expected="Above 0 and below 1"))
+        if not 0 < self.epoch_share <= 1:
+            raise UsageError(
+                explain(f"epoch_share is {self.epoch_share}", expected="Above 0, at most 1")
+            )
         if not 0 <= self.ema < 1:
             raise UsageError(explain(f"ema is {self.ema}", expected="From 0 to below 1"))
         if self.clip is not None and not 0 < self.clip <= LARGEST:
