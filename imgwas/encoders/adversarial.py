@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 PLAYERS = ("generator", "discriminator", "inverter")
 #: Steps of this number and above are no steps of training: their random numbers are for judging.
 JUDGING = 2**40
+#: Variance between samples, as a share of that between images, that is no variety.
+COLLAPSED = 0.01
 
 
 class AdversarialLoop(Loop):
@@ -81,6 +83,7 @@ class AdversarialLoop(Loop):
         #: real images that the players have seen
         self.shown = 0
         self._held_out: torch.Tensor | None = None
+        self._warned = False
 
     @classmethod
     def check(cls, encoder: NeuralEncoder, settings: TrainSettings, devices: int) -> None:
@@ -251,7 +254,23 @@ class AdversarialLoop(Loop):
             image = self.encoder.normalise(raw.to(self.device)).image
             reals.append(self.encoder.match(image).float().cpu())
             fakes.append(self.encoder.generate(some).float().cpu())
-        return self.encoder.measure(torch.cat(reals), torch.cat(fakes))
+        found = self.encoder.measure(torch.cat(reals), torch.cat(fakes))
+        self._look_for_collapse(found)
+        return found
+
+    def _look_for_collapse(self, found: Mapping[str, float]) -> None:
+        """Warn once, in the second half of the game, where all samples are the same."""
+        n_game = int(self.encoder.settings.game_epochs)
+        spread = found.get("sample_spread", 1.0)
+        if self._warned or spread >= COLLAPSED or 2 * (self.progress.epoch + 1) < n_game:
+            return
+        self._warned = True
+        logger.warning(
+            "all samples look the same (epoch %d): their variance is %.2g of that between held-out "
+            "images. The generator ignores its code, and latents would say nothing. Try another "
+            "seed, --set n_critic=2, --set loss=wgan --set norm=instance, or more people",
+            self.progress.epoch + 1, spread,
+        )  # fmt: skip
 
     def ranked(self) -> list[dict[str, float]]:
         """The inversion's epochs by their loss, then the game's, the last first."""

@@ -13,6 +13,7 @@ from imgwas.encoders.autoencoders import AE3D, AE1000, VAE3D, Udip, ViTAE
 from imgwas.encoders.base import Encoder, NeuralEncoder
 from imgwas.encoders.classifiers import CNN, PatchCNN, ResNetSex, SmallCNNEncoder
 from imgwas.encoders.diffae import DiffAE
+from imgwas.encoders.gan import GAN3D
 from imgwas.encoders.pca import PCA
 from imgwas.encoders.semantic import CineEncoder
 from imgwas.encoders.tabular import Morphometry
@@ -23,7 +24,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     encoder.name: encoder
     for encoder in (
         Udip, ViTAE, AE3D, VAE3D, AE1000, CNN, SmallCNNEncoder, PatchCNN, ResNetSex, DiffAE,
-        CineEncoder, Morphometry, PCA,
+        CineEncoder, Morphometry, PCA, GAN3D,
     )
 }  # fmt: skip
 

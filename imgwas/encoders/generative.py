@@ -123,14 +123,28 @@ class GenerativeEncoder(NeuralEncoder):
         """Return whether a computed step is taken; always by default."""
         return True
 
-    def measure(
-        self, real: torch.Tensor, fake: torch.Tensor  # noqa: ARG002
-    ) -> dict[str, float]:  # fmt: skip
+    def value_range(self) -> tuple[float, float]:
+        """Return the lowest and the highest intensity of a picture."""
+        return (-1.0, 1.0) if self.intensity == "symmetric" else (0.0, 1.0)
+
+    @property
+    def intensity(self) -> str:
+        """Scale of the images."""
+        return str(self.settings.intensity)
+
+    def measure(self, real: torch.Tensor, fake: torch.Tensor) -> dict[str, float]:
         """Return numbers for the history: how samples compare with held-out images."""
-        return {}
+        from imgwas.encoders.samples import compare_samples
+
+        low, high = self.value_range()
+        return compare_samples(real, fake, data_range=high - low)
 
     def write_sheet(self, pictures: torch.Tensor, path: Path) -> None:
-        """Write a sheet of samples (n, 1, x, y, z)."""
+        """Write a sheet of samples (n, 1, x, y, z) as PNG."""
+        from imgwas.encoders.samples import sheet, write_png
+
+        low, high = self.value_range()
+        write_png(path, sheet(pictures, low=low, high=high))
 
     def losses(self, outputs: Any, batch: Batch) -> dict[str, Ratio]:
         """Not used: the game has losses of its own."""
