@@ -26,6 +26,8 @@ imgwas report results/ --loci loci.tsv --maps maps/ --heritability heritability/
     groups={
         "What to show": [
             "loci",
+            "signals",
+            "credible",
             "maps",
             "heritability",
             "replication",
@@ -41,6 +43,8 @@ imgwas report results/ --loci loci.tsv --maps maps/ --heritability heritability/
 )
 @click.argument("results", type=FOLDER)
 @click.option("--loci", type=FILE, help="Table of imgwas loci. [default: loci by distance]")
+@click.option("--signals", type=FILE, help="Table of imgwas condition: into the panels of loci.")
+@click.option("--credible", type=FILE, help="Table of imgwas finemap: into the panels of loci.")
 @click.option("--maps", type=FOLDER, help="Folder of imgwas map.")
 @click.option("--heritability", type=FOLDER, help="Folder of imgwas heritability.")
 @click.option("--replication", type=FOLDER, help="Folder of imgwas replicate.")

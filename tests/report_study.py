@@ -76,6 +76,7 @@ def shared_page(base: Path) -> Path:
         folder / "results", folder / "report.html", loci=folder / "loci.tsv",
         maps=folder / "maps", traits=folder / "traits", heritability=folder / "h2",
         replication=folder / "repl", latents=folder / "latents.parquet",
+        signals=folder / "signals.tsv", credible=folder / "credible.tsv",
         genotypes=imgwas.open_genotypes(folder / "cohort"),
         reconstructions=next((folder / "maps" / "figures").iterdir()),
     )  # fmt: skip
@@ -100,6 +101,11 @@ def write_neighbours(folder: Path) -> None:
     loci.write(folder / "loci.tsv")
     write_maps(folder / "maps", results, list(loci.table["lead_variant"]))
     latents = imgwas.read_latents(folder / "latents.parquet")
+    covariates = imgwas.read_covariates(folder / "covariates.tsv", categorical=["sex", "centre"])
+    scan = (results, genotypes, latents, covariates, loci)
+    signals = imgwas.condition_loci(*scan, p1=1e-5)
+    signals.to_csv(folder / "signals.tsv", sep="\t", index=False)
+    imgwas.fine_map_loci(*scan).sets.to_csv(folder / "credible.tsv", sep="\t", index=False)
     rng = np.random.default_rng(2)
     table = pd.DataFrame({"IID": people(), "bmi": rng.normal(size=N), "sbp": rng.normal(size=N)})
     table.to_csv(folder / "people.tsv", sep="\t", index=False)

@@ -285,3 +285,29 @@ def test_a_damaged_picture_is_named(study, tmp_path):
     next((tmp_path / "maps" / "figures").iterdir()).write_bytes(b"no picture")
     with pytest.raises(MalformedError, match="is no PNG picture"):
         map_pictures(study, tmp_path / "maps")
+
+
+def test_signals_and_credible_sets_are_in_the_panels_of_their_loci(written, study, elements):
+    signals = pd.read_csv(study / "signals.tsv", sep="\t")
+    sets = pd.read_csv(study / "credible.tsv", sep="\t")
+    assert len(signals)
+    assert len(sets)
+    ids = {attributes.get("id") for attributes in elements.all("div")}
+    for kind, table in (("signals", signals), ("credible", sets)):
+        named = {f"locus-{locus}-{kind}" for locus in table["locus"]}
+        assert named == {one for one in ids if re.fullmatch(rf"locus-\d+-{kind}", str(one))}
+    text = written.read_text(encoding="utf-8")
+    assert "sum of single effects" in text
+    assert "variable selection in regression" in text
+    assert "signals.tsv" in text
+
+
+def test_signals_of_other_loci_are_refused(study, tmp_path):
+    signals = pd.read_csv(study / "signals.tsv", sep="\t")
+    signals.assign(locus=signals["locus"] + 1000).to_csv(tmp_path / "s.tsv", sep="\t", index=False)
+    with pytest.raises(InconsistentError, match="not those of the report"):
+        imgwas.write_report(study / "results", tmp_path / "r.html", loci=study / "loci.tsv",
+                            signals=tmp_path / "s.tsv")  # fmt: skip
+    with pytest.raises(MalformedError, match="imgwas finemap"):
+        imgwas.write_report(study / "results", tmp_path / "r.html", loci=study / "loci.tsv",
+                            credible=study / "signals.tsv")  # fmt: skip

@@ -21,6 +21,8 @@ REFERENCES = {
     "with FUMA. Nat Commun 8:1826.",
     "plink": "Chang CC et al. (2015) Second-generation PLINK: rising to the challenge of larger "
     "and richer datasets. GigaScience 4:7.",
+    "susie": "Wang G et al. (2020) A simple new approach to variable selection in regression, "
+    "with application to genetic fine mapping. J R Stat Soc B 82:1273-1300.",
     "he": "Wu Y, Sankararaman S (2018) A scalable estimator of SNP heritability for biobank-scale "
     "data. Bioinformatics 34:i187-i194.",
     "greml": "Yang J et al. (2011) GCTA: a tool for genome-wide complex trait analysis. "
@@ -138,7 +140,14 @@ def _loci(study: Study) -> tuple[str, list[str]]:
 
     preset = study.sources.loci.definition.get("preset")
     cited = {"fuma": ["fuma"], "plink": ["plink"]}.get(str(preset), [])
-    return f"{len(study.sources.loci.table):,} loci. {definition_text(study)}", cited
+    text = f"{len(study.sources.loci.table):,} loci. {definition_text(study)}"
+    if "signals" in study.sources.tables:
+        text += " Independent signals of a locus were found by forward selection with backward "
+        text += "checks, in exact regressions on the people of the scan."
+    if "credible" in study.sources.tables:
+        text += " Credible sets come from the sum of single effects, on the same people."
+        cited = [*cited, "susie"]
+    return text, cited
 
 
 def _omnibus(study: Study) -> tuple[str, list[str]] | None:

@@ -24,6 +24,7 @@ from imgwas.report import (
 from imgwas.report.markup import Html, join, tag
 from imgwas.report.page_parts import Section, Study
 from imgwas.report.scan_numbers import ids_of, read_genome, read_latents
+from imgwas.report.sections_signals import check_loci
 from imgwas.report.sources import Sources, open_sources
 from imgwas.types import Genotypes
 
@@ -57,6 +58,8 @@ def write_report(
     traits: str | Path | None = None,
     replication: str | Path | None = None,
     encoder: str | Path | None = None,
+    signals: str | Path | None = None,
+    credible: str | Path | None = None,
     reconstructions: str | Path | None = None,
     omnibus: bool = False,
     latents: str | Path | None = None,
@@ -81,6 +84,8 @@ def write_report(
         ``loci.tsv`` of ``imgwas loci``. Without it loci are found by distance.
     maps, heritability, traits, replication, encoder : path, optional
         Folders of ``imgwas map``, ``heritability``, ``traits``, ``replicate`` and ``train``.
+    signals, credible : path, optional
+        Tables of ``imgwas condition`` and ``imgwas finemap``: shown in the panels of their loci.
     reconstructions : path, optional
         Sheet of ``imgwas reconstruct`` (PNG). It shows images of people; the page says so first.
     omnibus : bool
@@ -104,7 +109,7 @@ def write_report(
     OpenError, MalformedError
         If something that was named is absent or damaged.
     InconsistentError
-        If maps or loci belong to another scan.
+        If maps, loci, signals or credible sets belong to another scan.
 
     Examples
     --------
@@ -113,7 +118,9 @@ def write_report(
     sources = open_sources(
         results, loci=loci, latents=latents, genotypes=genotypes, maps=maps,
         heritability=heritability, traits=traits, replication=replication, encoder=encoder,
+        signals=signals, credible=credible,
     )  # fmt: skip
+    check_loci(sources)
     study = read_study(sources, progress, omnibus=omnibus)
     study.genotypes, study.genes = genotypes, genes
     study.reconstructions = Path(reconstructions) if reconstructions else None

@@ -14,6 +14,7 @@ from imgwas.report.markup import Child, Html, join, tag
 from imgwas.report.page_parts import Section, Study, folded, paragraph
 from imgwas.report.pictures import figure_block
 from imgwas.report.region_plot import Surroundings
+from imgwas.report.sections_signals import add_downloads, signal_blocks
 from imgwas.report.tables import Column, facts, fixed, number, p_text, table_block
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def _downloads(study: Study) -> list[Child]:
         links += [study.downloads.add(name, table, about), " "]
     study.downloads.add("lead_statistics.tsv", study.leads,
                         "Every lead variant for every latent: beta, error, -log10 P")  # fmt: skip
+    add_downloads(study)
     return links
 
 
@@ -140,6 +142,7 @@ def _panels(study: Study) -> Html:
         statistics = by_variant.get((row.lead_variant, row.base_pair_location), study.leads[:0])
         locus = _Locus(row, at, index in strongest, statistics)
         shown = [_place(places, locus), _latents(study, locus)]
+        shown += signal_blocks(study, str(row.locus))
         panels.append(_panel(row, [*shown, *pictures.blocks(str(row.lead_variant))]))
     notes = [paragraph(note) for note in pictures.notes()]
     if len(table) > MOST_PICTURES:

@@ -30,6 +30,11 @@ EXPECTED = {
     "replication": ("replication.tsv", "imgwas replicate"),
     "encoder": ("encoder/encoder.json", "imgwas train"),
 }
+#: A column that a file must have, and which command writes it.
+EXPECTED_FILES = {
+    "signals": ("joint_beta", "imgwas condition"),
+    "credible": ("credible_set", "imgwas finemap"),
+}
 
 
 @dataclass
@@ -46,6 +51,8 @@ class Sources:
         True where the loci were found by distance for this report.
     folders : mapping of str to Path
         Folders given, by the keys of :data:`EXPECTED`.
+    tables : mapping of str to DataFrame
+        Tables of single files given, by the keys of :data:`EXPECTED_FILES`.
     latents : mapping
         Origin of the table of latents: encoder, digest of its weights.
     mask : Mask
@@ -58,6 +65,7 @@ class Sources:
     loci: Loci
     found_here: bool
     folders: Mapping[str, Path] = field(default_factory=dict)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     latents: Mapping[str, Any] = field(default_factory=dict)
     mask: Mask = field(default_factory=Mask)
     notes: list[str] = field(default_factory=list)
@@ -91,6 +99,8 @@ def open_sources(
     loci: str | Path | None = None,
     latents: str | Path | None = None,
     genotypes: Genotypes | None = None,
+    signals: str | Path | None = None,
+    credible: str | Path | None = None,
     **folders: str | Path | None,
 ) -> Sources:
     """Open what was given, and refuse what does not belong together.
@@ -105,6 +115,8 @@ def open_sources(
         The table of latents; only its origin and its ids are read, the ids to keep them out.
     genotypes : Genotypes, optional
         Only to keep their ids out.
+    signals, credible : path, optional
+        Tables of ``imgwas condition`` and ``imgwas finemap``.
     **folders
         By the keys of :data:`EXPECTED`.
 
@@ -122,7 +134,9 @@ def open_sources(
     found, is_found_here = _loci(sumstats, loci)
     origin = {} if latents is None else _origin(Path(latents))
     mask = Mask.of(Path(latents) if latents else None, genotypes)
-    sources = Sources(sumstats, found, is_found_here, given, origin, mask)
+    files = {"signals": signals, "credible": credible}
+    tables = {kind: _table_of(kind, Path(path)) for kind, path in files.items() if path is not None}
+    sources = Sources(sumstats, found, is_found_here, given, tables, origin, mask)
     _check_same_scan(sources)
     return sources
 
@@ -136,6 +150,19 @@ def _check_folder(kind: str, folder: Path) -> None:
                 expected=f"The folder that {command} wrote",
             )
         )
+
+
+def _table_of(kind: str, path: Path) -> pd.DataFrame:
+    column, command = EXPECTED_FILES[kind]
+    table = read_table(path)
+    lacking = [n for n in ("locus", "latent", "chromosome", column) if n not in table]
+    if lacking:
+        raise MalformedError(
+            explain(
+                f"{path} has no column {lacking[0]}", expected=f"The table that {command} wrote"
+            )
+        )
+    return table
 
 
 def _check_same_scan(sources: Sources) -> None:
