@@ -14,6 +14,8 @@ from imgwas_cli.main import run
 import imgwas
 from imgwas.errors import DegenerateError, MalformedError, UsageError
 from imgwas.genetics.component_files import read_loadings, write_components
+from imgwas.genetics.definition import MHC
+from imgwas.genetics.genes import genes_for
 from imgwas.genetics.pruning import LONG_RANGE_LD, outside_long_range_ld
 from imgwas.genotypes import ArrayGenotypes
 from tests.data import data_file
@@ -368,3 +370,20 @@ def test_one_file_a_chromosome_and_arrays(tmp_path):
         assert np.array_equal(imgwas.prune_variants(other, pruning), kept)
     first, second = (imgwas.genotype_quality(g).people for g in (whole, parts))
     pd.testing.assert_frame_equal(first, second)
+
+
+def test_long_range_regions_and_the_mhc_hold_the_same_genes_in_both_builds():
+    """Genes are placed on each build by itself, so an interval that was moved wrongly shows."""
+    places = [genes_for(None, build) for build in ("GRCh37", "GRCh38")]
+    common = set(places[0].name) & set(places[1].name)
+
+    def inside(genes, chromosome, first, last):
+        here = (genes.start <= last) & (genes.end >= first)
+        here &= np.array(genes.chromosome) == chromosome
+        return {genes.name[i] for i in np.flatnonzero(here)} & common
+
+    pairs = list(zip(*(LONG_RANGE_LD[genes.build] for genes in places), strict=True))
+    pairs.append(tuple(("6", *MHC[genes.build]) for genes in places))
+    for before, after in pairs:
+        assert inside(places[0], *before) == inside(places[1], *after), (before, after)
+        assert inside(places[0], *before)

@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 
 #: Long-range LD that unrelated people share: chromosome, first and last position.
 #: Price (2008) and Anderson (2010), brought to both builds; the region of lactase (chromosome 2)
-#: is shifted between them as rs4988235 is.
+#: is shifted between them as rs4988235 is, that of chromosome 6 at 57 Mb as the genes beside its
+#: ends are: the assembly between them was rebuilt. Both builds hold the same genes.
 LONG_RANGE_LD = {
     "GRCh37": (
         ("1", 48_227_413, 52_227_412), ("2", 86_146_489, 101_133_568),
@@ -47,7 +48,7 @@ LONG_RANGE_LD = {
         ("2", 134_025_960, 137_525_960), ("2", 182_427_028, 189_427_029),
         ("3", 47_483_506, 49_987_563), ("3", 83_368_159, 86_868_160),
         ("5", 44_464_141, 51_168_409), ("5", 129_636_408, 132_636_409),
-        ("6", 25_391_793, 33_424_245), ("6", 57_788_604, 61_424_451),
+        ("6", 25_391_793, 33_424_245), ("6", 57_027_247, 63_232_135),
         ("6", 139_637_170, 142_137_170), ("7", 54_964_813, 66_897_578),
         ("8", 8_105_068, 12_105_082), ("8", 43_025_700, 48_924_888),
         ("8", 110_918_595, 113_918_595), ("10", 36_671_066, 43_184_546),
