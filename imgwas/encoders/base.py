@@ -145,6 +145,12 @@ class Encoder(ABC):
     def decode(self, latents: Float32[np.ndarray, "batch k"]) -> Float32[np.ndarray, "batch ..."]:
         """Return images from latents, on the intensity scale of the network."""
 
+    def reconstruct(
+        self, images: Float32[np.ndarray, "batch ..."]
+    ) -> Float32[np.ndarray, "batch ..."]:
+        """Return what encoding and decoding make of prepared images."""
+        return self.decode(self.encode(images))
+
     @abstractmethod
     def state(self) -> dict[str, torch.Tensor]:
         """Return every number that makes this encoder what it is."""

@@ -20,6 +20,7 @@ import torch
 from imgwas.encoders.base import NeuralEncoder
 from imgwas.encoders.catalogue import create_encoder
 from imgwas.encoders.checkpoints import compare_state, save_encoder
+from imgwas.encoders.imlatent import cine_encoder_in, diffusion_autoencoder_in
 from imgwas.errors import (
     DegenerateError,
     InconsistentError,
@@ -55,6 +56,8 @@ _STAND_INS: list[Any] = [
     )
 ]
 _COUNTER = "num_batches_tracked"
+#: Begins the names of what imgwas measures of people's latents; 0 is not known.
+LATENT_SCALE = "latent_"
 
 #: Prefixes that training frameworks put before every name.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
@@ -93,7 +96,8 @@ def convert_weights(
         Folder to write ``encoder.json`` and ``encoder.safetensors`` to.
     origin : {"udip", "imlatent", "imgwas"}
         Whose names the tensors have. Of ImLatent's diffusion autoencoder the semantic encoder is
-        taken, from the averaged weights where there are any.
+        taken, or the whole with ``encoder=diffae`` among the settings, from the averaged weights
+        where there are any.
     settings : mapping, optional
         Settings of the encoder where they differ from the published ones.
 
@@ -120,14 +124,12 @@ def convert_weights(
     source = _find(Path(path).expanduser())
     encoder = _planned(origin, dict(settings or {}))
     tensors = read_tensors(source)
-    state = cine_encoder_in(tensors, source) if origin == "imlatent" else strip_prefixes(tensors)
-    if origin == "udip":
-        state = rename(state, udip_names())
+    state = _ours(tensors, encoder, origin, source)
     wanted = encoder.skeleton().state_dict()
     state = {name: tensor for name, tensor in state.items() if _COUNTER not in name}
     for name, tensor in wanted.items():
-        if _COUNTER in name:
-            state[name] = torch.zeros((), dtype=tensor.dtype)
+        if _COUNTER in name or name.startswith(LATENT_SCALE):
+            state[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
     compare_state(wanted, state, str(source))
     encoder.load_state(state)
     return save_encoder(
@@ -135,30 +137,16 @@ def convert_weights(
     )
 
 
-def cine_encoder_in(tensors: Mapping[str, torch.Tensor], source: Path) -> dict[str, torch.Tensor]:
-    """Take the semantic encoder out of a checkpoint of the cardiac diffusion autoencoder.
-
-    The averaged weights (``ema_net.encoder``) made the published latents; the others are second
-    choice. What belongs to the diffusion decoder is left out and counted in the log.
-
-    Raises
-    ------
-    InconsistentError
-        If the checkpoint holds no encoder.
-    """
-    for prefix in ("ema_net.encoder.", "net.encoder.", "encoder."):
-        part = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        if part:
-            logger.info("took %d tensors of %s, left %d", len(part), prefix[:-1],
-                        len(tensors) - len(part))  # fmt: skip
-            return part
-    raise InconsistentError(
-        explain(
-            f"{source} holds no semantic encoder",
-            expected="Names that begin with ema_net.encoder. or net.encoder.",
-            where=f"found {', '.join(list(tensors)[:3])}",
-        )
-    )
+def _ours(
+    tensors: Mapping[str, torch.Tensor], encoder: NeuralEncoder, origin: str, source: Path
+) -> dict[str, torch.Tensor]:
+    """Give tensors our names."""
+    if origin == "imlatent" and encoder.name == "diffae":
+        return diffusion_autoencoder_in(tensors, source)
+    if origin == "imlatent":
+        return cine_encoder_in(tensors, source)
+    state = strip_prefixes(tensors)
+    return rename(state, udip_names()) if origin == "udip" else state
 
 
 def _planned(origin: str, given: dict[str, Any]) -> NeuralEncoder:
@@ -168,7 +156,12 @@ def _planned(origin: str, given: dict[str, Any]) -> NeuralEncoder:
         name = "udip"
     elif origin == "imlatent":
         given = {"grid": (128, 128, 50)} | given
-        name = "diffae-encoder"
+        name = str(given.pop("encoder", "diffae-encoder"))
+        if name not in ("diffae", "diffae-encoder"):
+            raise UsageError(
+                explain(f"ImLatent's weights do not fit {name}",
+                        expected="encoder=diffae or encoder=diffae-encoder")
+            )  # fmt: skip
     elif origin == "imgwas":
         name = str(given.pop("encoder", "udip"))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -37,13 +38,13 @@ class Schedule:
     def __post_init__(self) -> None:
         check_range("the number of times", self.n_times, low=FEWEST_TIMES, high=100_000)
 
-    @property
+    @cached_property
     def betas(self) -> Float64[np.ndarray, " times"]:
         """Share of the variance that is replaced by noise at each time."""
         scale = PUBLISHED_TIMES / self.n_times
         return np.linspace(scale * FIRST_BETA, scale * LAST_BETA, self.n_times)
 
-    @property
+    @cached_property
     def levels(self) -> Float64[np.ndarray, " times"]:
         """Share of the image's variance that is left at each time."""
         return np.asarray(np.cumprod(1 - self.betas))

@@ -92,7 +92,8 @@ def encode_images(
     in_sample : bool
         Encode people although a supervised network was trained on their labels.
     reconstruction_error : bool
-        Also decode, and note how well each image came back; about twice the work.
+        Also decode, and note how well each image came back; about twice the work. Not for
+        ``diffae``, whose pictures take a hundred times the work.
     max_failures : float
         Largest share of unreadable images.
     about : mapping, optional
@@ -221,7 +222,8 @@ class _Part:
     ) -> None:  # fmt: skip
         self.images, self.encoder, self.batch = images, encoder, batch
         self.threads, self.precision = threads, precision
-        self.decodes = reconstruction_error and encoder.can_decode
+        # pictures painted in many steps cost a hundred times the latents
+        self.decodes = reconstruction_error and encoder.can_decode and encoder.exact_derivative
         self.rows: list[int] = []
         self.latents: list[np.ndarray] = []
         self.errors: list[np.ndarray] = []

@@ -44,7 +44,7 @@ def reconstruct_images(images: Images, encoder: Encoder, rows: Sequence[int]) ->
     pairs = []
     for _, raw in batches(images, chunks(list(rows), 4)):
         batch = encoder.normalise(raw)  # type: ignore[attr-defined]
-        decoded = torch.from_numpy(encoder.decode(encoder.encode(raw.numpy())))
+        decoded = torch.from_numpy(encoder.reconstruct(raw.numpy()))
         for k in range(len(raw)):
             original = batch.image[k].reshape(encoder.grid).numpy()
             mask = batch.mask[k].reshape(encoder.grid).numpy()
