@@ -123,6 +123,19 @@ def test_latents_missing_for_some_people(study):
     assert found.heritability[at] == pytest.approx(moments_oracle(fewer)[1, 1], abs=0.03)
 
 
+def test_the_largest_group_need_not_be_the_first(study, tmp_path):
+    """A scan whose first latent has fewer people than the others."""
+    values = study.latents.values.copy()
+    values[:60, 0] = np.nan
+    latents = replace(study.latents, values=values)
+    design = build_design(study.genotypes.samples, latents, study.covariates)
+    assert [group.names[0] for group in design.groups] == ["L00", "L01"]
+    kept = imgwas.associate(study.genotypes, latents, study.covariates, out=tmp_path / "results")
+    found = estimate_heritability(study.genotypes, design, sumstats=kept, n_probes=20)
+    alone = estimate_heritability(study.genotypes, design, n_probes=20)
+    np.testing.assert_allclose(found.heritability, alone.heritability, atol=1e-4)
+
+
 def test_sign_of_a_latent_turns_its_correlations(study):
     turned = replace(study.latents, values=study.latents.values * [1, -1, 1, 1])
     design = build_design(study.genotypes.samples, turned, study.covariates)

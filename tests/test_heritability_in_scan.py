@@ -72,7 +72,7 @@ def dense_oracle(study, blocks):
     projection = np.eye(N) - model @ np.linalg.pinv(model)
     standard = dosage.astype(float) @ projection
     standard /= np.linalg.norm(standard, axis=1)[:, None]
-    vectors = projection @ random_signs(N, -(-40_000 // N), 0)
+    vectors = projection @ random_signs(N, -(-20_000 // N), 0)
     sums = np.stack([standard[rows].T @ (standard[rows] @ vectors) for rows in blocks])
     return (np.einsum("cnp,dnp->pcd", sums, sums), np.einsum("np,cnp->pc", vectors, sums),
             np.square(vectors).sum(0), N - np.linalg.matrix_rank(model))  # fmt: skip
@@ -263,7 +263,7 @@ WORDS = ["associate", "--bfile", "cohort/cohort", "--latents", "cohort/latents.p
 
 def test_parts_computed_elsewhere_are_the_same(cohort, tmp_path, monkeypatch):
     """What a worker of a cluster runs: the saved task, mapped, one part at a time."""
-    from imgwas.association import engines
+    from imgwas.association.task import save_task
 
     genotypes = imgwas.open_genotypes(cohort / "cohort/cohort")
     latents = imgwas.read_latents(cohort / "cohort/latents.parquet")
@@ -273,14 +273,14 @@ def test_parts_computed_elsewhere_are_the_same(cohort, tmp_path, monkeypatch):
 
     def elsewhere(task, parts, *, digest, on_variants, on_receipt, **_):
         folder = task.out / "private" / "task"
-        engines.save_task(task, folder)
+        save_task(task, folder)
         for part in reversed(parts):
             calls.append(part)
             on_receipt(run_part(part, folder=folder, out=task.out, genotypes=task.genotypes,
                                 digest=digest))  # fmt: skip
         load_task.cache_clear()
 
-    monkeypatch.setattr("imgwas.association.scan.run_on_threads", elsewhere)
+    monkeypatch.setattr("imgwas.association.launching.run_on_threads", elsewhere)
     there = imgwas.associate(genotypes, latents, out=tmp_path / "there", part_size=400,
                              heritability=True)  # fmt: skip
     assert len(calls) == 4

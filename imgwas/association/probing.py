@@ -46,8 +46,8 @@ logger = logging.getLogger(__name__)
 
 #: A jackknife block has at least this many variants.
 FEWEST_IN_BLOCK = 5
-#: People of a thin product that are multiplied at once.
-PEOPLE_AT_ONCE = 256
+#: Multiply-adds of a thin product at once: fewer than a million, and OpenBLAS copies nothing first.
+AT_ONCE = 800_000
 
 
 def with_probes(groups: Sequence[GroupArrays]) -> list[GroupArrays]:
@@ -157,8 +157,9 @@ def add_products(
 def _thin_product(weights: np.ndarray, dosage: np.ndarray) -> np.ndarray:
     """``weights @ dosage`` in pieces so small that BLAS copies nothing first."""
     product = np.empty((len(weights), dosage.shape[1]), dosage.dtype)
-    for start in range(0, dosage.shape[1], PEOPLE_AT_ONCE):
-        people = slice(start, start + PEOPLE_AT_ONCE)
+    step = max(AT_ONCE // max(weights.size, 1) // 64, 1) * 64
+    for start in range(0, dosage.shape[1], step):
+        people = slice(start, start + step)
         np.matmul(weights, dosage[:, people], out=product[:, people])
     return product
 

@@ -48,7 +48,7 @@ def probe_sums(
     edges : (blocks + 1,) int array
         Jackknife blocks of those variants.
     n_probes : int, optional
-        Random vectors of +1 and -1; by default 8, or more below 5,000 people.
+        Random vectors of +1 and -1; by default 4, or more below 5,000 people.
     seed : int
         Of the vectors.
     known : Moments, optional

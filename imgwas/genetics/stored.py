@@ -59,7 +59,9 @@ class StoredScan:
     ) -> StoredScan:
         """Choose autosomal variants that every latent was tested on, and check who is who."""
         n_groups = len(design.groups)
-        reference = design.groups.index(largest_group(design))
+        largest = largest_group(design)
+        # by identity: groups hold arrays, which have no single answer to ==
+        reference = next(i for i, group in enumerate(design.groups) if group is largest)
         columns = ["chromosome", "variant_id", "row", f"scale.{reference}"]
         columns += [f"{what}.{g}" for g in range(n_groups)
                     for what in ("reason", "effect_allele_frequency")]  # fmt: skip

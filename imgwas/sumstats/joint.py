@@ -13,8 +13,9 @@ variate (MANOVA, Wilks). That holds where all latents have the same people. Wher
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from imgwas.errors import DegenerateError, explain
 from imgwas.shapes import Float
 from imgwas.sumstats.combining import acat, sidak, twice_the_smaller
 from imgwas.sumstats.directions import Directions
+from imgwas.sumstats.interpolation import Interpolant
 from imgwas.sumstats.mixtures import neg_log10_p_mixture
 from imgwas.sumstats.pvalues import neg_log10_p_value
 from imgwas.sumstats.tails import neg_log10_p_r2, neg_log10_p_value_chi2
@@ -34,6 +36,8 @@ TESTS = ("combined", "joint", "f", "chi2", "minp", "acat")
 #: share of the directions, the smallest eigenvalues, whose part in T is reported
 LAST = 0.1
 
+#: -log10 P of what is looked up in a table; beyond, each is computed
+TABLE = (1e-6, 30.0)
 #: share of the degrees of freedom below which a variant has other people
 SAME = 0.8
 
@@ -187,7 +191,7 @@ class OmnibusTest:
             "joint": lambda: self._joint(t, dof),
             "f": lambda: self._only_f(t, dof),
             "chi2": lambda: self._chi2(t)[0],
-            "minp": lambda: sidak(self._largest(t, dof), t.shape[1]),
+            "minp": lambda: self._minp(t, dof),
             "acat": lambda: acat(neg_log10_p_value(t, dof[:, np.asarray(self.group_of)])),
             "combined": lambda: twice_the_smaller(of("joint"), of("minp")),
             "share_last": lambda: self._share(t, dof),
@@ -203,7 +207,7 @@ class OmnibusTest:
     def _joint(self, t: np.ndarray, dof: np.ndarray) -> np.ndarray:
         if not self.same_people:
             return self._chi2(t)[0]
-        found = self._f(t, dof[:, self.groups[0]])[0]
+        found = self._f(t, dof[:, self.groups[0]])
         others = self._other_people(dof)
         if others.any():
             found[others] = self._chi2(t[others])[0]
@@ -212,24 +216,67 @@ class OmnibusTest:
     def _only_f(self, t: np.ndarray, dof: np.ndarray) -> np.ndarray:
         if not self.same_people:
             raise DegenerateError(_NOT_THE_SAME)
-        found = self._f(t, dof[:, self.groups[0]])[0]
+        found = self._f(t, dof[:, self.groups[0]])
         return np.where(self._other_people(dof), np.nan, found)
 
     def _other_people(self, dof: np.ndarray) -> np.ndarray:
         return np.asarray(dof[:, self.groups[0]] < SAME * (self.dof or 0))
 
     def _share(self, t: np.ndarray, dof: np.ndarray) -> np.ndarray:
-        if self.same_people:
-            return self._f(t, dof[:, self.groups[0]])[1]
-        return self._chi2(t)[1]
+        if not self.same_people:
+            return self._chi2(t)[1]
+        squares = np.square(self._along(t, dof[:, self.groups[0]]))
+        last = squares[:, -self.n_last :].sum(axis=1)
+        return np.asarray(last / np.maximum(squares.sum(axis=1), 1e-300), np.float64)
 
-    def _f(self, t: np.ndarray, dof: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _f(self, t: np.ndarray, dof: np.ndarray) -> np.ndarray:
+        along = self._along(t, dof)
+        r2 = np.square(along, out=along).sum(axis=1, dtype=np.float64)
         rank = self.directions.rank
-        r = t / np.sqrt(t * t + dof[:, None].astype(t.dtype))
-        squares = np.square(r.astype(np.float64, copy=False) @ self._weights)
-        r2 = squares.sum(axis=1)
-        share = squares[:, -self.n_last :].sum(axis=1) / np.maximum(r2, 1e-300)
-        return neg_log10_p_r2(r2, rank, dof + 1.0 - rank), share
+
+        def usual(r2: np.ndarray) -> np.ndarray:
+            with np.errstate(divide="ignore"):
+                return self._usual_joint(np.log(r2))
+
+        def other(r2: np.ndarray, dof: np.ndarray) -> np.ndarray:
+            return neg_log10_p_r2(r2, rank, dof + 1.0 - rank)
+
+        return self._by_dof(r2, dof, usual, other)
+
+    def _by_dof(
+        self,
+        values: np.ndarray,
+        dof: np.ndarray,
+        usual: Callable[[np.ndarray], np.ndarray],
+        other: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    ) -> np.ndarray:
+        """Look up what has everyone's degrees of freedom, and compute the others."""
+        has_usual = dof == self.dof
+        if has_usual.all():
+            return usual(values)
+        if not has_usual.any():
+            return other(values, dof)
+        found = np.empty(len(values))
+        found[has_usual] = usual(values[has_usual])
+        found[~has_usual] = other(values[~has_usual], dof[~has_usual])
+        return found
+
+    def _along(self, t: np.ndarray, dof: np.ndarray) -> np.ndarray:
+        """Give r along each direction over its standard deviation, in the precision of t."""
+        r = t * t
+        r += dof[:, None].astype(t.dtype)
+        np.sqrt(r, out=r)
+        np.divide(t, r, out=r)
+        return np.asarray(r @ self._weights.astype(t.dtype, copy=False))
+
+    @cached_property
+    def _usual_joint(self) -> Interpolant:
+        """-log10 P of log R2 for a variant with everyone's degrees of freedom."""
+        rank = self.directions.rank
+        left = (self.dof or 0) + 1.0 - rank
+        return Interpolant.between(
+            lambda x: neg_log10_p_r2(np.exp(x), rank, left), ends=(-40.0, -1e-9), values=TABLE
+        )
 
     def _chi2(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         squares = np.square(t.astype(np.float64, copy=False) @ self._shrunk)
@@ -239,15 +286,31 @@ class OmnibusTest:
             return neg_log10_p_mixture(total, self._mixture), share
         return neg_log10_p_value_chi2(total, self.directions.rank), share
 
-    def _largest(self, t: np.ndarray, dof: np.ndarray) -> np.ndarray:
-        """Largest -log10 P over the latents: one P value a group, of its largest t."""
-        found = []
-        for g in self.groups:
-            own = t if self.same_people else t[:, self._members[g]]
-            found.append(
-                neg_log10_p_value(np.maximum(own.max(axis=1), -own.min(axis=1)), dof[:, g])
+    def _minp(self, t: np.ndarray, dof: np.ndarray) -> np.ndarray:
+        """One P value a group, of its largest t; Šidák's correction of the smallest of them."""
+        if self.same_people:
+            return self._by_dof(
+                _largest(t),
+                dof[:, self.groups[0]],
+                self._usual_minp,
+                lambda t, dof: sidak(neg_log10_p_value(t, dof), len(self.group_of)),
             )
-        return np.asarray(np.max(found, axis=0))
+        found = [
+            neg_log10_p_value(_largest(t[:, self._members[g]]), dof[:, g]) for g in self.groups
+        ]
+        return sidak(np.max(found, axis=0), t.shape[1])
+
+    @cached_property
+    def _usual_minp(self) -> Interpolant:
+        """-log10 P of the largest t for a variant with everyone's degrees of freedom."""
+        n, dof = len(self.group_of), float(self.dof or 0)
+        return Interpolant.between(
+            lambda t: sidak(neg_log10_p_value(t, dof), n), ends=(0.0, 1e4), values=TABLE
+        )
+
+
+def _largest(t: np.ndarray) -> np.ndarray:
+    return np.asarray(np.maximum(t.max(axis=1), -t.min(axis=1)), np.float64)
 
 
 _NOT_THE_SAME = explain(

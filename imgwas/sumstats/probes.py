@@ -28,8 +28,8 @@ NOT_AUTOSOMES = ("X", "Y", "XY", "MT")
 MIN_MAF, N_BLOCKS, SEED = 0.01, 100, 0
 #: Bytes of the sums of all blocks and probes; with more people, fewer probes are needed.
 PROBE_MEMORY = 2**31
-#: The error of kappa falls with people x probes; so many leave about one per cent of it.
-ENOUGH, FEWEST_PROBES = 40_000, 8
+#: The error of kappa falls with people x probes; so many leave about 1.4 per cent of it.
+ENOUGH, FEWEST_PROBES = 20_000, 4
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class ProbeSums:
 
 
 def number_of_probes(n: int, n_blocks: int, wanted: int | None = None) -> int:
-    """Random vectors for some people: 8, more below 5,000, as many as memory allows."""
+    """Random vectors for some people: 4, more below 5,000, as many as memory allows."""
     wanted = wanted or max(FEWEST_PROBES, -(-ENOUGH // max(n, 1)))
     fits = PROBE_MEMORY // (4 * max(n, 1) * n_blocks)
     return int(max(min(wanted, fits), min(wanted, FEWEST_PROBES)))
