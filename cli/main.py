@@ -18,6 +18,7 @@ import click
 
 #: command -> (module, one line for --help)
 COMMANDS = {
+    "doctor": ("imgwas_cli.doctor", "whether this machine is fit: libraries, cores, memory, disk"),
     "check": ("imgwas_cli.check", "read every input of a scan, tell every problem, write nothing"),
     "images": ("imgwas_cli.images", "find images, bring cines into a store, look at quality"),
     "preprocess": ("imgwas_cli.preprocess", "images -> images on one grid, by named steps"),
