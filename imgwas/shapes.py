@@ -10,10 +10,24 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-__all__ = ["Bool", "Float", "Float32", "Float64", "Int8", "Int16", "Int32", "Int64", "UInt8"]
+__all__ = [
+    "Bool", "Float", "Float32", "Float64", "Int8", "Int16", "Int32", "Int64", "Integer",
+    "UInt8", "UInt16"]  # fmt: skip
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:
-    from jaxtyping import Bool, Float, Float32, Float64, Int8, Int16, Int32, Int64, UInt8
+    from jaxtyping import (
+        Bool,
+        Float,
+        Float32,
+        Float64,
+        Int8,
+        Int16,
+        Int32,
+        Int64,
+        Integer,
+        UInt8,
+        UInt16,
+    )
 else:
 
     class _Shape:
@@ -22,4 +36,6 @@ else:
         def __class_getitem__(cls, _: object) -> type[_Shape]:
             return cls
 
-    Bool = Float = Float32 = Float64 = Int8 = Int16 = Int32 = Int64 = UInt8 = _Shape
+    Bool = Float = Float32 = Float64 = Int8 = Int16 = Int32 = Int64 = Integer = UInt8 = UInt16 = (
+        _Shape
+    )

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from imgwas.checks import check_finite, check_unique
 from imgwas.errors import InconsistentError, MalformedError, explain
-from imgwas.shapes import Bool, Float32, Float64, Int8, Int32, UInt8
+from imgwas.shapes import Bool, Float32, Float64, Int8, Int32, Integer, UInt8, UInt16
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,6 +128,57 @@ class PackedGenotypes(Genotypes):
     @abstractmethod
     def read_packed(self, rows: np.ndarray) -> UInt8[np.ndarray, "variants bytes"]:
         """Packed codes at the given rows, ``ceil(n_samples / 4)`` bytes each, padding bits zero."""
+
+
+#: Code of a missing dosage.
+MISSING_DOSAGE = 65535
+
+
+@dataclass(frozen=True)
+class DosageCodes:
+    """Dosages of some variants as whole numbers, so that their sums are exact.
+
+    Parameters
+    ----------
+    dosage : (variants, samples) uint16 array
+        Dosage of the effect allele times ``per_copy``; ``MISSING_DOSAGE`` is missing.
+    digest : bytes
+        SHA-256 of the bytes that were read.
+    twice : (variants, samples) uint8 or uint16 array, optional
+        Probability of two copies times ``per_copy``, 0 where missing; of formats that have it.
+    """
+
+    dosage: UInt16[np.ndarray, "variants samples"]
+    digest: bytes
+    twice: Integer[np.ndarray, "variants samples"] | None = None
+
+    def take(self, rows: np.ndarray | slice) -> DosageCodes:
+        """Only some of the variants."""
+        twice = None if self.twice is None else self.twice[rows]
+        return DosageCodes(self.dosage[rows], self.digest, twice)
+
+
+class DosageGenotypes(Genotypes):
+    """Genotypes that come as dosages: whole numbers, ``per_copy`` for one copy of an allele.
+
+    Attributes
+    ----------
+    per_copy : int
+        255 for probabilities of eight bits, 16384 for PLINK 2's dosages.
+    """
+
+    per_copy: int
+
+    @abstractmethod
+    def read_codes(self, rows: np.ndarray) -> DosageCodes:
+        """Dosages of some variants, in increasing order of rows."""
+
+    def read_dosages(self, rows: np.ndarray) -> Float32[np.ndarray, "variants samples"]:
+        """Copies of the effect allele; NaN is a missing call."""
+        codes = self.read_codes(rows).dosage
+        dosage = codes.astype(np.float32) / np.float32(self.per_copy)
+        dosage[codes == MISSING_DOSAGE] = np.nan
+        return dosage
 
 
 class Images(ABC):

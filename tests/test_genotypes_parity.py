@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import imgwas
-from imgwas.association.reading import read_block
+from imgwas.association.parts import read_block
 from imgwas.association.task import ScanSettings, make_task
 from imgwas.genotypes import VariantFilters, count_packed, hardy_weinberg_p_value, pack_mask
 from imgwas.types import Latents

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imgwas.genotypes.counts import GenotypeCounts
+from imgwas.genotypes.counts import GenotypeCounts, unpack_mask
 from imgwas.shapes import Float, Float64, Int8, Int64, UInt8
 from imgwas.sumstats.reasons import (
     ALL_MISSING,
@@ -235,7 +235,7 @@ def people_used(group: GroupArrays, n_people: int) -> np.ndarray:
         used = np.zeros(n_people, bool)
         used[: group.n] = True
         return used
-    return ((group.mask[:, None] >> np.array([0, 2, 4, 6], np.uint8)) & 1).astype(bool).ravel()
+    return unpack_mask(group.mask)
 
 
 def swap_alleles(packed: np.ndarray, flip: np.ndarray) -> np.ndarray:

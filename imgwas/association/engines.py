@@ -19,7 +19,7 @@ from imgwas.association.blocks import Workspace
 from imgwas.association.parts import PartBuilder, scan_rows
 from imgwas.association.task import ScanTask, load_task, save_task
 from imgwas.errors import ImgwasError, IncompleteError, explain
-from imgwas.types import PackedGenotypes
+from imgwas.types import Genotypes
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -212,7 +212,7 @@ def _failed(failed: list[str], task: ScanTask) -> str:
 
 
 def run_part(
-    part: int, *, folder: Path, out: Path, genotypes: PackedGenotypes, digest: str
+    part: int, *, folder: Path, out: Path, genotypes: Genotypes, digest: str
 ) -> Receipt:
     """Compute one part in this process; the function that every cluster runs."""
     task = load_task(folder, out, genotypes)

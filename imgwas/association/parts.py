@@ -14,12 +14,14 @@ import pyarrow.parquet as pq
 
 from imgwas.arrow import from_numpy
 from imgwas.association.blocks import GroupResult, Workspace
+from imgwas.association.dosage_reading import DosageBlock
 from imgwas.association.probing import BlockSums, add_products, publish_sums
-from imgwas.association.reading import DESIGNS, read_block
+from imgwas.association.reading import DESIGNS, PackedBlock, VariantBlock
 from imgwas.association.task import AUTOSOME, ScanTask
 from imgwas.files import publish_bytes, publish_json
 from imgwas.genotypes.counts import GenotypeCounts
 from imgwas.sumstats.joint import IN_SCAN
+from imgwas.types import DosageGenotypes
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,13 @@ class BlockResult:
     omnibus: dict[str, np.ndarray]
     #: of random vectors, for heritability; empty where not asked for
     sums: BlockSums
+
+
+def read_block(task: ScanTask, rows: np.ndarray) -> VariantBlock:
+    """Read some rows of the genotype file that are in the scan."""
+    kinds = task.kinds[np.searchsorted(task.rows, rows)]
+    reader = DosageBlock if isinstance(task.genotypes, DosageGenotypes) else PackedBlock
+    return reader.read(task, rows, kinds)
 
 
 def scan_rows(task: ScanTask, rows: np.ndarray, workspace: Workspace) -> BlockResult:

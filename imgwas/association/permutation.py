@@ -26,7 +26,7 @@ from imgwas.cluster import available_cores
 from imgwas.genotypes.filters import VariantFilters
 from imgwas.sumstats.joint import IN_SCAN
 from imgwas.sumstats.omnibus_null import OmnibusNull
-from imgwas.types import Covariates, Genotypes, Latents, PackedGenotypes
+from imgwas.types import Covariates, Genotypes, Latents
 
 
 def permute_latents(
@@ -72,7 +72,7 @@ def permute_latents(
 
 
 def permute_omnibus(
-    genotypes: PackedGenotypes,
+    genotypes: Genotypes,
     latents: Latents,
     covariates: Covariates | None = None,
     *,

@@ -141,9 +141,3 @@ class PackedBlock(VariantBlock):
         females = count_packed(self.packed, self.task.masks["females"])
         nobody = count_packed(self.packed, np.zeros_like(self.task.masks["females"]))
         return GenotypeCounts.choose(self.kinds, [self.counts, females, nobody, nobody])
-
-
-def read_block(task: ScanTask, rows: np.ndarray) -> VariantBlock:
-    """Read some rows of the genotype file that are in the scan."""
-    kinds = task.kinds[np.searchsorted(task.rows, rows)]
-    return PackedBlock.read(task, rows, kinds)

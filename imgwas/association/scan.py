@@ -30,6 +30,7 @@ from imgwas.association.task import ScanSettings, ScanTask, make_task
 from imgwas.checks import check_option, check_range
 from imgwas.cluster import available_cores
 from imgwas.errors import UsageError, explain
+from imgwas.genotypes.dosage_filters import check_quality
 from imgwas.genotypes.filters import VariantFilters
 from imgwas.genotypes.relatives import warn_of_relatives
 from imgwas.locks import locked
@@ -38,7 +39,7 @@ from imgwas.sumstats import SumStats, open_sumstats
 from imgwas.sumstats.correlation import CORRELATION
 from imgwas.sumstats.folder import other_files
 from imgwas.sumstats.probes import PROBES
-from imgwas.types import Covariates, Genotypes, Latents, PackedGenotypes, Samples
+from imgwas.types import Covariates, Genotypes, Latents, Samples
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -166,7 +167,7 @@ def associate(
     )
     settings = replace(settings, omnibus=omnibus, heritability=heritability)
     _check_heritability(settings)
-    genotypes = _packed(genotypes)
+    check_quality(genotypes, settings.filters)
     latents = without_training_people(latents, training_people)
     chosen = selection if selection is not None else select(genotypes)
     design = build_design(
@@ -222,12 +223,6 @@ def _check_heritability(settings: ScanSettings) -> None:
                 do="Leave out --missing-genotype drop, or estimate heritability afterwards",
             )
         )
-
-
-def _packed(genotypes: Genotypes) -> PackedGenotypes:
-    if isinstance(genotypes, PackedGenotypes):
-        return genotypes
-    raise TypeError(f"the scan reads two-bit genotypes; {type(genotypes).__name__} has none")
 
 
 def _identity(task: ScanTask, design: Design) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from imgwas.errors import DegenerateError, InconsistentError, explain
 from imgwas.genotypes import sample_missingness, select_rows
 from imgwas.tables import IdList, read_id_list
-from imgwas.types import PackedGenotypes, Samples
+from imgwas.types import Genotypes, Samples
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Selection:
 
 
 def select(
-    genotypes: PackedGenotypes,
+    genotypes: Genotypes,
     *,
     chromosomes: Sequence[str] = (),
     extract: Sequence[Path] = (),

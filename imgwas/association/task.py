@@ -22,10 +22,10 @@ from imgwas.association.design import Design, restrict
 from imgwas.association.kernel import MissingPolicy
 from imgwas.association.probing import jackknife_blocks, with_probes
 from imgwas.files import publish, publish_json, read_json
-from imgwas.genotypes.counts import pack_mask
+from imgwas.genotypes.counts import pack_mask, unpack_mask
 from imgwas.genotypes.filters import VariantFilters
 from imgwas.sumstats.joint import OmnibusTest
-from imgwas.types import PackedGenotypes
+from imgwas.types import Genotypes, PackedGenotypes
 
 #: Kinds of variant that need their own design.
 AUTOSOME, X, Y = "autosome", "X", "Y"
@@ -50,7 +50,8 @@ class ScanSettings:
     def described(self) -> dict[str, Any]:
         """Fields for ``run.json``; what is off and came later is left out, as older runs do."""
         later = {"omnibus": self.omnibus, "heritability": self.heritability}
-        return {name: value for name, value in asdict(self).items() if later.get(name, True)}
+        fields = {name: value for name, value in asdict(self).items() if later.get(name, True)}
+        return fields | {"filters": self.filters.described()}
 
     @property
     def dtype(self) -> type[np.floating]:
@@ -64,7 +65,7 @@ class ScanTask:
 
     Parameters
     ----------
-    genotypes : PackedGenotypes
+    genotypes : PackedGenotypes or DosageGenotypes
         Re-opened from its paths in another process.
     rows : (variants,) int64 array
         Rows of the genotype file to scan, increasing.
@@ -82,7 +83,7 @@ class ScanTask:
         Folder of the run.
     """
 
-    genotypes: PackedGenotypes
+    genotypes: Genotypes
     rows: np.ndarray
     columns: np.ndarray | None
     groups: Mapping[str, list[GroupArrays]]
@@ -152,6 +153,11 @@ class ScanTask:
             for kind, groups in self.groups.items()
         }
 
+    @cached_property
+    def people(self) -> dict[str, np.ndarray]:
+        """Masks of people one by one, in the layout of the blocks, made once per process."""
+        return {name: unpack_mask(mask) for name, mask in self.masks.items()}
+
     @property
     def n_bytes(self) -> int:
         """Bytes of a packed variant in the layout of the blocks."""
@@ -169,7 +175,7 @@ def variant_kinds(chromosomes: Any) -> np.ndarray:
 
 
 def make_task(
-    genotypes: PackedGenotypes, design: Design, rows: np.ndarray, settings: ScanSettings, out: Path
+    genotypes: Genotypes, design: Design, rows: np.ndarray, settings: ScanSettings, out: Path
 ) -> ScanTask:
     """Lay the design out over the bytes of the genotype file."""
     layout = _Layout.choose(genotypes.n_samples, design.sample_columns)
@@ -276,7 +282,7 @@ def save_task(task: ScanTask, folder: Path) -> None:
 
 
 @lru_cache(maxsize=2)
-def load_task(folder: Path, out: Path, genotypes: PackedGenotypes) -> ScanTask:
+def load_task(folder: Path, out: Path, genotypes: Genotypes) -> ScanTask:
     """Map a saved task; one copy per process serves all its parts."""
     description = read_json(folder / "task.json")
     names = description["arrays"]

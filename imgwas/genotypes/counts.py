@@ -67,6 +67,12 @@ def pack_mask(people: Bool[np.ndarray, " people"]) -> UInt8[np.ndarray, " bytes"
     )
 
 
+def unpack_mask(mask: UInt8[np.ndarray, " bytes"]) -> Bool[np.ndarray, " people"]:
+    """Who counts, one by one; the inverse of :func:`pack_mask`, padding included."""
+    quads = (mask[:, None] >> np.array([0, 2, 4, 6], np.uint8)) & 1
+    return np.asarray(quads.astype(bool).ravel())
+
+
 def count_packed(
     packed: UInt8[np.ndarray, "variants bytes"], mask: UInt8[np.ndarray, " bytes"] | None = None
 ) -> GenotypeCounts:

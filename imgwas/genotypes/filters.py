@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -22,7 +23,7 @@ from imgwas.genotypes.counts import GenotypeCounts, count_packed
 from imgwas.genotypes.hardy_weinberg import hardy_weinberg_p_value
 from imgwas.genotypes.text import read_bytes, what_it_is
 from imgwas.genotypes.variant_table import chromosome_name
-from imgwas.types import Genotypes, PackedGenotypes
+from imgwas.types import MISSING_DOSAGE, DosageGenotypes, Genotypes, PackedGenotypes
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,9 @@ class VariantFilters:
         Lowest exact Hardy-Weinberg P value that stays.
     nonfounders : bool
         Take frequencies and Hardy-Weinberg over everyone instead of founders.
+    info : float, optional
+        Lowest imputation quality that stays: IMPUTE's INFO of probabilities, MaCH's r2 of dosages.
+        Hard calls have none.
     """
 
     maf: float | None = None
@@ -55,9 +59,16 @@ class VariantFilters:
     geno: float | None = None
     hwe: float | None = None
     nonfounders: bool = False
+    info: float | None = None
 
     def __post_init__(self) -> None:
-        for name, high in (("maf", 0.5), ("mac", np.inf), ("geno", 1.0), ("hwe", 1.0)):
+        for name, high in (
+            ("maf", 0.5),
+            ("mac", np.inf),
+            ("geno", 1.0),
+            ("hwe", 1.0),
+            ("info", 1.0),
+        ):
             value = getattr(self, name)
             if value is not None:
                 check_range(f"--{name}", value, low=0, high=high)
@@ -65,7 +76,12 @@ class VariantFilters:
     @property
     def any_active(self) -> bool:
         """Whether any limit is set."""
-        return any(value is not None for value in (self.maf, self.mac, self.geno, self.hwe))
+        limits = (self.maf, self.mac, self.geno, self.hwe, self.info)
+        return any(value is not None for value in limits)
+
+    def described(self) -> dict[str, Any]:
+        """Fields for ``run.json``; what is off and came later is left out, as older runs do."""
+        return {k: v for k, v in asdict(self).items() if k != "info" or v is not None}
 
     def passes(
         self,
@@ -92,7 +108,34 @@ class VariantFilters:
             0 autosome, 1 X, 2 Y, 3 mitochondria.
         """
         people = analysed if self.nonfounders else founders
-        keep = np.ones(len(packed), bool)
+        return self.decide(
+            len(packed),
+            missing_rate=lambda: _missing_rate(packed, counts, kinds, males),
+            hardy_weinberg=lambda: _hardy_weinberg(packed, people, females, kinds),
+            minor_allele=lambda: _minor_allele(packed, people, males, kinds),
+        )
+
+    def decide(
+        self,
+        n_variants: int,
+        *,
+        missing_rate: Callable[[], np.ndarray],
+        hardy_weinberg: Callable[[], np.ndarray],
+        minor_allele: Callable[[], tuple[np.ndarray, np.ndarray]],
+        quality: Callable[[], np.ndarray] | None = None,
+    ) -> tuple[np.ndarray, dict[str, int]]:
+        """Apply the limits that are set, in PLINK 2's order, to what is measured on demand.
+
+        Parameters
+        ----------
+        n_variants : int
+            Variants of the block.
+        missing_rate, hardy_weinberg, quality : function
+            Return one number a variant; NaN has no quality and stays.
+        minor_allele : function
+            Returns copies of the rarer allele and of both.
+        """
+        keep = np.ones(n_variants, bool)
         removed: dict[str, int] = {}
 
         def limit(name: str, passed: np.ndarray) -> None:
@@ -100,15 +143,17 @@ class VariantFilters:
             np.logical_and(keep, passed, out=keep)
 
         if self.geno is not None:
-            limit("geno", _missing_rate(packed, counts, kinds, males) <= self.geno / _SMALL)
+            limit("geno", missing_rate() <= self.geno / _SMALL)
         if self.hwe is not None:
-            limit("hwe", _hardy_weinberg(packed, people, females, kinds) >= self.hwe * _SMALL)
+            limit("hwe", hardy_weinberg() >= self.hwe * _SMALL)
         if self.maf is not None or self.mac is not None:
-            minor, total = _minor_allele(packed, people, males, kinds)
+            minor, total = minor_allele()
             if self.maf is not None:
                 limit("maf", minor >= self.maf * total * _SMALL)
             if self.mac is not None:
                 limit("mac", minor >= self.mac * _SMALL)
+        if self.info is not None and quality is not None:
+            limit("info", ~(quality() < self.info * _SMALL))
         return keep, removed
 
 
@@ -245,11 +290,11 @@ def _on_chromosomes(genotypes: Genotypes, names: list[str]) -> np.ndarray:
 
 
 def sample_missingness(
-    genotypes: PackedGenotypes, rows: np.ndarray, *, block_size: int = 4096
+    genotypes: Genotypes, rows: np.ndarray, *, block_size: int = 4096
 ) -> np.ndarray:
     """Share of missing calls of each person over some variants; Y counts for males only.
 
-    Memory: one block of packed codes at a time.
+    Memory: one block of codes at a time.
     """
     on_y = to_numpy(pc.equal(genotypes.variants["chromosome"], string_scalar("Y")))[rows]
     missing = _missing_calls(genotypes, rows[~on_y], block_size)
@@ -261,8 +306,15 @@ def sample_missingness(
     return np.asarray(missing / np.maximum(total, 1))
 
 
-def _missing_calls(genotypes: PackedGenotypes, rows: np.ndarray, block_size: int) -> np.ndarray:
-    """Missing calls of each person."""
+def _missing_calls(genotypes: Genotypes, rows: np.ndarray, block_size: int) -> np.ndarray:
+    """Missing calls of each person; where there are dosages, missing dosages."""
+    if isinstance(genotypes, DosageGenotypes):
+        missing = np.zeros(genotypes.n_samples, np.int64)
+        for at in range(0, len(rows), block_size // 8):
+            codes = genotypes.read_codes(rows[at : at + block_size // 8])
+            missing += (codes.dosage == MISSING_DOSAGE).sum(axis=0)
+        return missing
+    assert isinstance(genotypes, PackedGenotypes)
     missing = np.zeros(-(-genotypes.n_samples // 4) * 4, np.int64)
     for at in range(0, len(rows), block_size):
         packed = genotypes.read_packed(rows[at : at + block_size])
