@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import imgwas as im
 from imgwas.images.nifti import Volume, read_volume, write_volume
+from imgwas.images.space import Space
 from imgwas.simulate import simulate_hearts, simulate_images
 from tests.cli_cohort import imgwas
 
@@ -276,3 +278,24 @@ def test_mask_on_another_grid_is_refused(study):
     done = run_map(study, *BASIC, "--top", "1", "--mask", "mask.nii.gz", *QUICK, out="refused")
     assert done.code == 7
     assert "mask.nii.gz is not in the expected space" in done.text
+
+
+def test_the_library_call_gives_the_regions_of_the_command(study):
+    """One call and one command: the same blur, people, draws and so the same regions."""
+    folder, cohort = study
+    planted = cohort.truth.iloc[0]["variant_id"]
+    done = run_map(study, *BASIC, *ATLAS, "--variant", planted, "--no-figures", out="commanded")
+    assert done.code == 0, done.text
+    images = im.open_images(folder / "images.tsv")
+    atlas = im.read_atlas(folder / "regions.nii.gz", folder / "regions.tsv",
+                          space=Space(images.grid, images.affine))  # fmt: skip
+    (found,) = im.map_to_brain(
+        [planted], im.open_sumstats(folder / "results"), im.load_encoder(folder / "run"),
+        im.read_latents(folder / "latents.parquet"), images, atlas=atlas,
+    )  # fmt: skip
+    written = pd.read_csv(folder / "commanded" / "regions.tsv", sep="\t", comment="#")
+    assert list(found.regions["region"]) == list(written["region"])
+    for name in ("effect", "share_p"):
+        np.testing.assert_allclose(found.regions[name], written[name], rtol=1e-4)
+    about = json.loads((folder / "commanded" / "map.json").read_text())
+    assert about["blur_mm"] > 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imgwas.brain.blur import blur_of_encoder
 from imgwas.brain.decoding import check_decodes
 from imgwas.brain.mapping import EffectMap, Mapper, MapSettings, map_many
 from imgwas.brain.masks import mask_of_images
@@ -63,7 +64,8 @@ def map_to_brain(
     n_people : int
         People at whom the decoder is differentiated.
     settings : MapSettings, optional
-        Draws of chance, levels, the gate.
+        Draws of chance, levels, the gate, the blur of decoded pictures. By default the blur is
+        estimated where regions are read from pictures (an atlas without measured volumes).
     cache : path, optional
         Folder that keeps the derivative for the next call.
     progress : callable, optional
@@ -94,13 +96,16 @@ def map_to_brain(
         Space(tuple(images.grid[:3]), affine), Space(loaded.encoder.grid[:3], place), "the images"
     )
     people = choose_people(latents, n_people)
+    mask = mask_of_images(images)
     decoder, jacobian = differentiate(
-        loaded.encoder, loaded.digest, people, mask=mask_of_images(images), affine=affine,
+        loaded.encoder, loaded.digest, people, mask=mask, affine=affine,
         cache=None if cache is None else Path(cache), progress=progress,
     )  # fmt: skip
     reader = None
     if volumes is not None and atlas is not None:
         reader = reader_of_measured(latents, volumes, atlas, covariates)
+    elif atlas is not None and settings is None:
+        settings = MapSettings(blur=blur_of_encoder(loaded.encoder, images, latents, affine, mask))
     mapper = Mapper(
         decoder, jacobian, space.covariance, people, atlas=atlas, volumes=reader, settings=settings
     )
