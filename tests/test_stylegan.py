@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from imgwas.encoders.networks import growing
 from imgwas.encoders.networks import stylegan as net
 from imgwas.errors import UsageError
 
@@ -58,7 +59,7 @@ def test_adain_of_a_flat_channel_is_zero_with_a_finite_gradient():
 def test_learning_rates_of_linear_layers_are_equal(rate):
     torch.manual_seed(0)
     values = torch.randn(7, 50, dtype=torch.float64)
-    layer = net.EqualLinear(50, 3, gain=1.5, rate=rate).double()
+    layer = growing.EqualLinear(50, 3, gain=1.5, rate=rate).double()
     scale = rate * 1.5 / math.sqrt(50)
     used = (layer.weight * scale).detach().requires_grad_()
     plain = values @ used.T
@@ -72,7 +73,7 @@ def test_learning_rates_of_linear_layers_are_equal(rate):
 def test_learning_rates_of_convolutions_are_equal():
     torch.manual_seed(0)
     image = torch.randn(2, 4, 5, 5, 5, dtype=torch.float64)
-    layer = net.EqualConv(4, 3, (3, 3, 3), padding=1, gain=1.0).double()
+    layer = growing.EqualConv(4, 3, (3, 3, 3), padding=1, gain=1.0).double()
     scale = 1 / math.sqrt(4 * 27)
     used = (layer.weight * scale).detach().requires_grad_()
     torch.nn.functional.conv3d(image, used, padding=1).square().sum().backward()
@@ -84,7 +85,7 @@ def test_weights_start_standard_normal_and_adam_moves_wide_and_narrow_layers_ali
     torch.manual_seed(0)
     moved = []
     for n_in in (8, 512):
-        layer = net.EqualLinear(n_in, 64)
+        layer = growing.EqualLinear(n_in, 64)
         assert abs(float(layer.weight.detach().std()) - 1) < 0.1
         before = layer.weight.detach() * layer.scale
         optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)
@@ -99,7 +100,7 @@ def test_alpha_zero_is_the_upsampled_stage_before_and_alpha_one_the_grown_path()
     generator = small()
     w = torch.randn(3, 6)
     for stage in (1, 2):
-        old = net.doubled(generator.synthesise(w, stage=stage - 1))
+        old = growing.doubled(generator.synthesise(w, stage=stage - 1))
         new = generator.synthesise(w, stage=stage)
         assert torch.equal(generator.synthesise(w, stage=stage, alpha=0.0), old)
         assert torch.equal(generator.synthesise(w, stage=stage, alpha=1.0), new)
@@ -112,11 +113,15 @@ def test_alpha_of_the_discriminator_and_of_real_images():
     torch.manual_seed(0)
     judge = net.Discriminator((8, 10, 7), 5, 2)
     image = torch.randn(3, 1, 8, 12, 8)
-    coarse = net.halved(image)
-    torch.testing.assert_close(judge(image, stage=2, alpha=0.0), judge(coarse, stage=1))
-    assert not torch.allclose(judge(image, stage=2), judge(coarse, stage=1))
-    assert torch.equal(net.faded(image, 1.0), image)
-    assert torch.equal(net.faded(image, 0.0), net.doubled(coarse))
+    coarse = growing.halved(image)
+    grown = judge(image)
+    judge.alpha = 0.0
+    fading = judge(image)
+    judge.stage, judge.alpha = 1, 1.0
+    torch.testing.assert_close(fading, judge(coarse))
+    assert not torch.allclose(grown, judge(coarse))
+    assert torch.equal(growing.faded(image, 1.0), image)
+    assert torch.equal(growing.faded(image, 0.0), growing.doubled(coarse))
 
 
 @pytest.mark.parametrize(("n", "group"), [(8, 4), (4, 4), (6, 4), (3, 4), (1, 4)])
@@ -147,10 +152,12 @@ def test_mapping_starts_from_the_direction_of_z_alone():
 
 def test_mean_w_and_truncation():
     generator = small()
-    generator.measure_mean(n=300, seed=3)
+    generator.measure_w(n=300, seed=3)
     z = torch.randn(300, 6, generator=torch.Generator().manual_seed(3))
     mean = np.mean([generator.mapping(one[None]).detach().numpy()[0] for one in z], axis=0)
     np.testing.assert_allclose(generator.mean_w, mean, atol=1e-5)
+    spread = generator.mapping(z).detach().numpy().var(axis=0).mean()
+    np.testing.assert_allclose(generator.sd_w, math.sqrt(spread), rtol=1e-5)
     w = torch.randn(4, 6)
     torch.testing.assert_close(generator.truncated(w, 1.0), w)
     torch.testing.assert_close(generator.truncated(w, 0.0), generator.mean_w.expand(4, -1))
@@ -186,9 +193,9 @@ def test_one_style_for_all_places_equals_the_same_style_at_each():
 @pytest.mark.parametrize("grid", [(8, 10, 7), (8, 8, 8), (9, 13, 11)])
 def test_padding_to_the_network_and_back_loses_nothing(grid):
     image = torch.randn(2, 1, *grid)
-    wide = net.fitted(image, 2)
-    assert wide.shape[2:] == net.padded(grid, 2)
-    assert torch.equal(net.cropped(wide, grid), image)
+    wide = growing.fitted(image, 2)
+    assert wide.shape[2:] == growing.padded(grid, 2)
+    assert torch.equal(growing.cropped(wide, grid), image)
     generator = net.Generator(grid, 6, 5, 2)
     for stage in range(3):
         assert generator.picture(torch.randn(2, 6), stage=stage).shape == image.shape
@@ -210,7 +217,8 @@ def test_second_derivatives_pass_the_discriminator():
     torch.manual_seed(0)
     judge = net.Discriminator((8, 8, 8), 5, 2)
     image = torch.randn(4, 1, 8, 8, 8, requires_grad=True)
-    score = judge(image, alpha=0.5).sum()
+    judge.alpha = 0.5
+    score = judge(image).sum()
     (gradient,) = torch.autograd.grad(score, image, create_graph=True)
     (gradient.flatten(1).norm(dim=1) - 1).square().mean().backward()
     unused = {"from_image.0", "from_image.3"}
@@ -231,7 +239,7 @@ def test_second_derivatives_pass_the_discriminator():
 )
 def test_grids_that_do_not_go(grid, n_doublings, words):
     with pytest.raises(UsageError, match=words) as caught:
-        net.constant_grid(grid, n_doublings)
+        growing.constant_grid(grid, n_doublings)
     if len(grid) == 3:
         best = int(re.findall(r"max_resolution=(\d+)", str(caught.value))[0])
-        assert net.constant_grid(grid, round(math.log2(best / 4)))
+        assert growing.constant_grid(grid, round(math.log2(best / 4)))

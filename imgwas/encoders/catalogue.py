@@ -16,6 +16,7 @@ from imgwas.encoders.diffae import DiffAE
 from imgwas.encoders.gan import GAN3D
 from imgwas.encoders.pca import PCA
 from imgwas.encoders.semantic import CineEncoder
+from imgwas.encoders.stylegan import StyleGAN3D
 from imgwas.encoders.tabular import Morphometry
 from imgwas.errors import UsageError, explain
 
@@ -24,7 +25,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     encoder.name: encoder
     for encoder in (
         Udip, ViTAE, AE3D, VAE3D, AE1000, CNN, SmallCNNEncoder, PatchCNN, ResNetSex, DiffAE,
-        CineEncoder, Morphometry, PCA, GAN3D,
+        CineEncoder, Morphometry, PCA, GAN3D, StyleGAN3D,
     )
 }  # fmt: skip
 

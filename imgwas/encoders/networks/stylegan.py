@@ -1,148 +1,41 @@
-"""The 3-D StyleGAN: a mapping network, a generator that grows, and its discriminator.
-
-Both networks double their edge from stage to stage. Stage 0 is the constant that the generator
-starts from; it has 4 voxels an axis where the images are cubes of ``4 * 2**n_doublings`` voxels.
-Any other grid is padded to the next multiple of ``2**n_doublings`` by repeating its outermost
-voxels, and the constant has as many voxels an axis as that leaves: nothing is resampled, and what
-was padded is cropped off what the generator makes.
-
-Weights are drawn from N(0, 1) and scaled when they are used, so that every layer learns at the
-same rate under Adam, whatever its size [1]_.
+"""The 3-D StyleGAN: a mapping network, a generator that grows, its discriminator, its inverter.
 
 References
 ----------
-.. [1] Karras, Aila, Laine & Lehtinen (2018), Progressive growing of GANs, ICLR.
-.. [2] Karras, Laine & Aila (2019), A style-based generator architecture, CVPR.
+.. [1] Karras, Laine & Aila (2019), A style-based generator architecture, CVPR.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from imgwas.encoders.networks.convolutional import triple
-from imgwas.errors import UsageError, explain
+from imgwas.encoders.networks.growing import (
+    GAIN,
+    EqualConv,
+    EqualLinear,
+    constant_grid,
+    conv3,
+    cropped,
+    doubled,
+    faded,
+    fitted,
+    halved,
+    leaky,
+)
 
 Noise = Literal["random", "fixed", "off"]
 
-SLOPE = 0.2
-#: Gain that keeps the variance through a leaky ReLU.
-GAIN = math.sqrt(2.0 / (1 + SLOPE**2))
-#: Voxels an axis that the constant may have.
-SMALLEST, LARGEST = 2, 8
 #: Smallest variance that AdaIN divides by.
 TINY = 1e-12
-
-
-def padded(grid: Sequence[int], n_doublings: int) -> tuple[int, ...]:
-    """Return the grid rounded up to multiples of ``2**n_doublings``.
-
-    >>> padded((58, 70, 58), 4), padded((64, 64, 64), 4)
-    ((64, 80, 64), (64, 64, 64))
-    """
-    factor = 2**n_doublings
-    return tuple(-(-n // factor) * factor for n in grid)
-
-
-def constant_grid(grid: Sequence[int], n_doublings: int) -> tuple[int, int, int]:
-    """Return the grid of stage 0.
-
-    Raises
-    ------
-    UsageError
-        If the grid is not of three axes, or leaves the constant too small or too large.
-    """
-    named = "x".join(map(str, grid))
-    if len(grid) != 3:
-        raise UsageError(
-            explain(
-                f"the grid {named} has {len(grid)} axes", expected="stylegan3d needs x, y and z"
-            )
-        )
-    base = tuple(n // 2**n_doublings for n in padded(grid, n_doublings))
-    edge = 4 * 2**n_doublings
-    if min(base) < SMALLEST or max(base) > LARGEST:
-        best = max(8, 4 * 2 ** round(math.log2(max(grid) / 5)))
-        raise UsageError(
-            explain(
-                f"a grid of {named} with max_resolution {edge} starts from "
-                f"{'x'.join(map(str, base))} voxels",
-                expected=f"The constant has {SMALLEST} to {LARGEST} voxels an axis",
-                do=f"Try --set max_resolution={best}",
-            )
-        )
-    return triple(base)
-
-
-class EqualLinear(nn.Module):
-    """A linear layer with an equalised learning rate.
-
-    ``y = x (s W)^T + r b`` with W drawn from N(0, 1/r^2) and ``s = r gain / sqrt(n_in)``: the
-    gradient of W is ``s`` times that of the weight in effect. ``rate`` r is the relative rate.
-    """
-
-    def __init__(
-        self, n_in: int, n_out: int, *, gain: float = 1.0, rate: float = 1.0, bias: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_out, n_in) / rate)
-        self.bias = nn.Parameter(torch.full((n_out,), bias / rate))
-        self.scale, self.rate = rate * gain / math.sqrt(n_in), rate
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """(batch, n_in) to (batch, n_out)."""
-        return functional.linear(values, self.weight * self.scale, self.bias * self.rate)
-
-
-class EqualConv(nn.Module):
-    """A 3-D convolution with an equalised learning rate; W from N(0, 1), used as W gain/sqrt(n)."""
-
-    def __init__(
-        self, n_in: int, n_out: int, kernel: Sequence[int], *, padding: int = 0, gain: float = GAIN
-    ) -> None:
-        super().__init__()
-        size = triple(kernel)
-        self.weight = nn.Parameter(torch.randn(n_out, n_in, *size))
-        self.bias = nn.Parameter(torch.zeros(n_out))
-        self.scale, self.padding = gain / math.sqrt(n_in * math.prod(size)), padding
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(batch, n_in, x, y, z) to (batch, n_out, ...)."""
-        return functional.conv3d(image, self.weight * self.scale, self.bias, padding=self.padding)
-
-
-def conv3(n_in: int, n_out: int) -> EqualConv:
-    """A convolution over 3 x 3 x 3 voxels that keeps the grid."""
-    return EqualConv(n_in, n_out, (3, 3, 3), padding=1)
-
-
-def leaky(values: torch.Tensor) -> torch.Tensor:
-    """Leaky ReLU of slope 0.2."""
-    return functional.leaky_relu(values, SLOPE)
-
-
-def doubled(image: torch.Tensor, times: int = 1) -> torch.Tensor:
-    """Double the grid by trilinear interpolation, some times over."""
-    for _ in range(times):
-        image = functional.interpolate(image, scale_factor=2, mode="trilinear", align_corners=False)
-    return image
-
-
-def halved(image: torch.Tensor, times: int = 1) -> torch.Tensor:
-    """Halve the grid by averaging 2 x 2 x 2 voxels, some times over."""
-    for _ in range(times):
-        image = functional.avg_pool3d(image, 2)
-    return image
-
-
-def faded(image: torch.Tensor, alpha: float) -> torch.Tensor:
-    """Show an image as a half-grown generator does: ``1 - alpha`` of its finest detail is gone."""
-    return image if alpha >= 1 else torch.lerp(doubled(halved(image)), image, alpha)
+#: Channels of the inverter at the finest grid.
+FINEST = 32
 
 
 def on_sphere(values: torch.Tensor) -> torch.Tensor:
@@ -169,13 +62,19 @@ class Mapping(nn.Module):
 def standardised(features: torch.Tensor) -> torch.Tensor:
     """Give each channel of each sample mean 0 and standard deviation 1 over its voxels, exactly.
 
-    The variance is that of all voxels, divided by their number, in two passes. A channel without
-    spread becomes 0.
+    The variance is that of all voxels, divided by their number, in two passes, and in single
+    precision at least. A channel without spread becomes 0.
     """
     axes = (2, 3, 4)
+    features = _single(features)
     centred = features - features.mean(axes, keepdim=True)
     variance = centred.square().mean(axes, keepdim=True)
     return centred * variance.clamp_min(TINY).rsqrt()
+
+
+def _single(values: torch.Tensor) -> torch.Tensor:
+    """Half precision to single; others stay."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 class AdaIN(nn.Module):
@@ -253,6 +152,7 @@ class Generator(nn.Module):
     """
 
     mean_w: torch.Tensor
+    sd_w: torch.Tensor
 
     def __init__(
         self, grid: Sequence[int], latents: int = 128, hidden: int = 256, n_doublings: int = 4,
@@ -268,6 +168,7 @@ class Generator(nn.Module):
         self.layers = nn.ModuleList([StyledConv(latents, hidden) for _ in range(n_layers)])
         self.to_image = EqualConv(hidden, 1, (1, 1, 1), gain=1.0)
         self.register_buffer("mean_w", torch.zeros(latents))
+        self.register_buffer("sd_w", torch.ones(()))
 
     @property
     def n_styles(self) -> int:
@@ -304,21 +205,29 @@ class Generator(nn.Module):
             return image
         return torch.lerp(doubled(self.to_image(before)), image, alpha)
 
-    def picture(self, w: torch.Tensor, *, stage: int, alpha: float = 1.0) -> torch.Tensor:
-        """Return images on the grid, without noise: up-sampled from the stage, padding cropped."""
-        image = doubled(self.synthesise(w, stage=stage, alpha=alpha), self.n_doublings - stage)
-        return cropped(image, self.grid)
+    def picture(
+        self, w: torch.Tensor, *, stage: int | None = None, alpha: float = 1.0, noise: Noise = "off"
+    ) -> torch.Tensor:
+        """Return images on the grid: up-sampled from the stage, padding cropped off."""
+        stage = self.n_doublings if stage is None else stage
+        made = self.synthesise(w, stage=stage, alpha=alpha, noise=noise)
+        return cropped(doubled(made, self.n_doublings - stage), self.grid)
 
     def truncated(self, w: torch.Tensor, psi: float) -> torch.Tensor:
         """Move w towards the mean: ``mean + psi (w - mean)``."""
         return self.mean_w + psi * (w - self.mean_w)
 
     @torch.no_grad()
-    def measure_mean(self, n: int = 4096, seed: int = 0) -> None:
-        """Set ``mean_w`` to the mean of ``n`` mapped draws."""
+    def measure_w(self, n: int = 4096, seed: int = 0) -> None:
+        """Set ``mean_w`` and ``sd_w`` to those of ``n`` mapped draws.
+
+        ``sd_w`` is one number: the root of the mean variance of the elements of w.
+        """
         source = torch.Generator().manual_seed(seed)
         z = torch.randn(n, self.latents, generator=source).to(self.mean_w)
-        self.mean_w.copy_(self.mapping(z).double().mean(0))
+        w = self.mapping(z).double()
+        self.mean_w.copy_(w.mean(0))
+        self.sd_w.copy_(w.var(0, correction=0).mean().sqrt())
 
     def forward(
         self, z: torch.Tensor, *, stage: int | None = None, alpha: float = 1.0,
@@ -328,29 +237,13 @@ class Generator(nn.Module):
         return self.synthesise(self.mapping(z), stage=stage, alpha=alpha, noise=noise)
 
 
-def fitted(image: torch.Tensor, n_doublings: int) -> torch.Tensor:
-    """Pad (batch, 1, x, y, z) evenly to the network's grid, repeating the outermost voxels."""
-    wanted = padded(image.shape[2:], n_doublings)
-    pads: list[int] = []
-    for n, more in zip(reversed(image.shape[2:]), reversed(wanted), strict=True):
-        pads += [(more - n) // 2, (more - n) - (more - n) // 2]
-    return functional.pad(image, pads, mode="replicate") if any(pads) else image
-
-
-def cropped(image: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
-    """Cut the padding of :func:`fitted` off again."""
-    for axis, n in enumerate(grid, start=2):
-        image = image.narrow(axis, (image.shape[axis] - n) // 2, n)
-    return image
-
-
 def with_spread(features: torch.Tensor, group: int = 4) -> torch.Tensor:
     """Add a channel that says how much a batch varies (minibatch standard deviation).
 
     The batch is divided into groups of ``group`` (or is one group, where that does not go). Its
     value is the standard deviation over the group, averaged over channels and voxels.
     """
-    n = len(features)
+    n, features = len(features), _single(features)
     size = group if n % group == 0 else n
     rows = features.reshape(n // size, size, *features.shape[1:])
     variance = (rows - rows.mean(1, keepdim=True)).square().mean(1)
@@ -382,12 +275,11 @@ class Discriminator(nn.Module):
         self.last = conv3(hidden + 1, hidden)
         self.whole = EqualConv(hidden, hidden, base)
         self.score = EqualLinear(hidden, 1)
+        self.stage, self.alpha = n_doublings, 1.0
 
-    def forward(
-        self, image: torch.Tensor, *, stage: int | None = None, alpha: float = 1.0
-    ) -> torch.Tensor:
-        """(batch, 1, x, y, z) of a stage's grid to (batch,): larger is more real."""
-        stage = len(self.first) if stage is None else stage
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(batch, 1, x, y, z) of the grid of ``stage`` to (batch,): larger is more real."""
+        stage, alpha = self.stage, self.alpha
         features = leaky(self.from_image[stage](image))
         for k in range(stage, 0, -1):
             features = leaky(self.first[k - 1](features))
@@ -398,3 +290,109 @@ class Discriminator(nn.Module):
         features = leaky(self.last(with_spread(features)))
         out: torch.Tensor = self.score(leaky(self.whole(features)).flatten(1)).flatten()
         return out
+
+
+class Inverter(nn.Module):
+    """Pictures on the grid to ``n_out`` numbers: halving convolutions of growing width.
+
+    The width doubles from 32 channels at the finest grid up to ``hidden``.
+    """
+
+    def __init__(
+        self, grid: Sequence[int], n_out: int, hidden: int = 256, n_doublings: int = 4
+    ) -> None:
+        super().__init__()
+        base = constant_grid(grid, n_doublings)
+        widths = [min(hidden, FINEST * 2**k) for k in range(n_doublings + 1)]
+        self.n_doublings = n_doublings
+        self.entrance = EqualConv(1, widths[0], (1, 1, 1))
+        self.convs = nn.ModuleList([conv3(a, b) for a, b in pairwise(widths)])
+        self.whole = EqualConv(widths[-1], hidden, base)
+        self.answer = EqualLinear(hidden, n_out)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(batch, 1, x, y, z) to (batch, n_out)."""
+        features = leaky(self.entrance(fitted(image, self.n_doublings)))
+        for conv in self.convs:
+            features = halved(leaky(conv(features)))
+        out: torch.Tensor = self.answer(leaky(self.whole(features)).flatten(1))
+        return out
+
+
+class StyleGAN(nn.Module):
+    """Generator, discriminator and inverter, and the stage that they have grown to.
+
+    Latents are w, or one w for each place of a style where ``everywhere`` is true (W+).
+
+    Parameters
+    ----------
+    generator, discriminator, inverter
+        Made for one grid. The inverter answers ``(w - mean_w) / sd_w``.
+    noise : {"off", "fixed"}
+        Of decoded pictures.
+    """
+
+    stage: torch.Tensor
+    alpha: torch.Tensor
+
+    def __init__(
+        self, generator: Generator, discriminator: Discriminator, inverter: Inverter,
+        *, everywhere: bool = False, noise: Noise = "off",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.generator, self.discriminator = generator, discriminator
+        self.inverter = inverter
+        self.everywhere, self.noise = everywhere, noise
+        self.register_buffer("stage", torch.tensor(generator.n_doublings))
+        self.register_buffer("alpha", torch.ones((), dtype=torch.float64))
+
+    def grow(self, stage: int, alpha: float) -> None:
+        """Set the stage, and the share of it that has faded in."""
+        self.stage.fill_(stage)
+        self.alpha.fill_(alpha)
+        self.discriminator.stage, self.discriminator.alpha = stage, alpha
+
+    @property
+    def grown(self) -> tuple[int, float]:
+        """Stage and alpha."""
+        return int(self.stage), float(self.alpha)
+
+    def match(self, real: torch.Tensor) -> torch.Tensor:
+        """Show real images as the discriminator gets them now: padded, coarse, half faded."""
+        (stage, alpha), n = self.grown, self.generator.n_doublings
+        return faded(halved(fitted(real, n), n - stage), alpha if stage else 1.0)
+
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        """(batch, 1, x, y, z) to (batch, latents), from what the generator could draw of it."""
+        n, grid = self.generator.n_doublings, self.generator.grid
+        if self.grown != (n, 1.0):
+            image = cropped(doubled(self.match(image), n - self.grown[0]), grid)
+        return self.latents_from(self.inverter(image))
+
+    def latents_from(self, answer: torch.Tensor) -> torch.Tensor:
+        """Latents of what the inverter answers: standardised latents."""
+        return self._mean() + self.generator.sd_w * answer
+
+    def answered(self, latents: torch.Tensor) -> torch.Tensor:
+        """Standardise latents."""
+        return (latents - self._mean()) / self.generator.sd_w
+
+    def everywhere_same(self, w: torch.Tensor) -> torch.Tensor:
+        """Latents (batch, latents) of one w (batch, w) at all places."""
+        return w.repeat(1, self.generator.n_styles) if self.everywhere else w
+
+    def _mean(self) -> torch.Tensor:
+        return self.everywhere_same(self.generator.mean_w[None])
+
+    def styles(self, latents: torch.Tensor) -> torch.Tensor:
+        """(batch, latents) to what the generator takes."""
+        if not self.everywhere:
+            return latents
+        return latents.reshape(len(latents), self.generator.n_styles, -1)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """(batch, latents) to (batch, 1, x, y, z), the same every time."""
+        stage, alpha = self.grown
+        return self.generator.picture(
+            self.styles(latents), stage=stage, alpha=alpha, noise=self.noise
+        )
