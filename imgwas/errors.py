@@ -12,6 +12,7 @@
     ├── DegenerateError      (ValueError)        13   right files, no computable answer
     │   └── TooFewSamplesError
     ├── MissingLibraryError  (ImportError)        9   an optional library or a worker cannot start
+    ├── DecompressError      (ValueError)        14   a compressed block is damaged
     ├── DeviceError          (RuntimeError)      16   the GPU that was asked for is not there
     ├── IncompleteError      (RuntimeError)      20   unfinished, and the same command resumes it
     └── RefusedError         (ValueError)        21   refused for safety or privacy
@@ -85,6 +86,12 @@ class MissingLibraryError(ImgwasError, ImportError):
     """An optional library is not installed, or a worker could not start."""
 
     exit_code = 9
+
+
+class DecompressError(ImgwasError, ValueError):
+    """A compressed block does not unpack to what it should."""
+
+    exit_code = 14
 
 
 class DeviceError(ImgwasError, RuntimeError):
