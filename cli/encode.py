@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 from imgwas_cli import options
-from imgwas_cli.options import FILE, FOLDER, Command
+from imgwas_cli.options import FOLDER, Command
 from imgwas_cli.running import bar, choose_people, cores, device, log_into, people
 
 logger = logging.getLogger("imgwas.cli")
@@ -17,11 +17,13 @@ logger = logging.getLogger("imgwas.cli")
 @click.command(
     cls=Command,
     example="imgwas encode prepared/ run/ --out latents.parquet\n"
-    "imgwas encode cache/ run/ --out latents.parquet --device cuda --precision bf16 --batch 16",
+    "imgwas encode cache/ run/ --out latents.parquet --device cuda --precision bf16 --batch 16\n"
+    "imgwas encode prepared/ runs/ --out latents/",
 )
 @click.argument("images", type=FOLDER)
 @click.argument("encoder", type=FOLDER)
-@click.option("--out", type=FILE, required=True, help="Table of latents: .parquet.")
+@click.option("--out", type=FOLDER, required=True,
+              help="Table of latents, .parquet; of several seeds a folder.")  # fmt: skip
 @click.option(
     "--batch", type=click.IntRange(1), default=8, show_default=True, help="Images at a time."
 )
@@ -57,17 +59,50 @@ logger = logging.getLogger("imgwas.cli")
 def encode(images: Path, encoder: Path, **given: Any) -> None:
     """Write the latents of people, one row each, as 'imgwas associate --latents' takes them.
 
-    IMAGES is prepared as the encoder's training images were; ENCODER a run of 'imgwas train' or a
-    folder with encoder.json. The same command given again continues.
+    IMAGES is prepared as the encoder's training images were; ENCODER a run of 'imgwas train', a
+    folder with encoder.json, or the folder of 'imgwas train --seeds': then --out is a folder that
+    gets a table a seed. The same command given again continues.
     """
+    from imgwas_cli.train_seeds import runs_of
+
+    out: Path = given["out"]
+    runs = runs_of(encoder)
+    _check_out(out, runs)
+    if not runs:
+        log_into(out.parent / f"{out.stem}.logs", given)
+        _encode_one(images, encoder, out, given)
+        logger.info("next: imgwas associate --bfile cohort --latents %s --out results/", out)
+        return
+    log_into(out, given)
+    for name, run in runs.items():
+        logger.info("run      %s", name)
+        _encode_one(images, run, out / f"{name}.parquet", given)
+    logger.info("next: imgwas latents consensus %s --out consensus/", out)
+
+
+def _check_out(out: Path, runs: dict[str, Path]) -> None:
+    """Refuse a file for the tables of several seeds, and a folder for one table."""
+    from imgwas.errors import UsageError, explain
+
+    if runs and (out.suffix or out.is_file()):
+        raise UsageError(
+            explain(f"--out {out} is one table, and there are {len(runs)} runs",
+                    do=f"Name a folder: --out {out.with_suffix('')}/")
+        )  # fmt: skip
+    if not runs and out.is_dir():
+        raise UsageError(
+            explain(f"--out {out} is a folder, and there is one encoder",
+                    do=f"Name a table: --out {out / 'latents.parquet'}")
+        )  # fmt: skip
+
+
+def _encode_one(images: Path, encoder: Path, out: Path, given: dict[str, Any]) -> None:
     from imgwas.encoders.checkpoints import load_encoder
     from imgwas.encoders.devices import choose_device
     from imgwas.encoders.encoding import encode_images
     from imgwas.encoders.features import open_inputs
     from imgwas.encoders.runs import Run
 
-    out: Path = given["out"]
-    log_into(out.parent / f"{out.stem}.logs", given)
     where = choose_device(given["device"])
     loaded = load_encoder(encoder, device=str(where))
     opened = open_inputs(images, visit=given["visit"], about=loaded.about)
@@ -96,7 +131,6 @@ def encode(images: Path, encoder: Path, **given: Any) -> None:
         f"{done.n_resumed:,}",
         f"{len(done.failures):,}",
     )
-    logger.info("next: imgwas associate --bfile cohort --latents %s --out results/", out)
 
 
 def _compare_recipes(images: Any, about: Any) -> None:

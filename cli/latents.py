@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from imgwas_cli import logs, options
-from imgwas_cli.options import FILE, CommaList, Command, stack
+from imgwas_cli.options import FILE, FOLDER, CommaList, Command, stack
 
 if TYPE_CHECKING:
     from imgwas.types import Covariates, Latents
@@ -211,14 +211,15 @@ def report(table: Path, out: Path, **given: Any) -> None:
 
 @latents.command(
     cls=Command,
-    example="imgwas latents consensus seed1.parquet seed2.parquet seed3.parquet --out consensus/",
+    example="imgwas latents consensus latents/ --out consensus/\n"
+    "imgwas latents consensus seed1.parquet seed2.parquet seed3.parquet --out consensus/",
     groups={
         "Input": ["id_column", "min_overlap"],
         "Measure": ["threshold", "components", "ridge", "seed"],
         "Output": ["out", "quiet", "verbose"],
     },
 )
-@click.argument("tables", type=FILE, nargs=-1, required=True)
+@click.argument("tables", type=FOLDER, nargs=-1, required=True)
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
@@ -242,6 +243,7 @@ def report(table: Path, out: Path, **given: Any) -> None:
 def consensus(tables: tuple[Path, ...], out: Path, **given: Any) -> None:
     """Compare latents of several training seeds, joined by id.
 
+    TABLES are files, or the folder that imgwas encode wrote for the runs of imgwas train --seeds.
     Writes matches.tsv (best match of every latent), pairs.tsv (one to one), spaces.tsv (linear
     CKA), shared.parquet (components that all seeds share) and reproduced.parquet (latents that
     another seed has too); the last two are tables for imgwas associate.
@@ -289,10 +291,12 @@ def reliability(tables: tuple[Path, ...], out: Path, **given: Any) -> None:
 
 
 def _open_all(paths: tuple[Path, ...], id_column: str | None) -> dict[str, Latents]:
-    """Read tables under the names of their files."""
+    """Read tables, or those of a folder, under the names of their files."""
     from imgwas.errors import UsageError, explain
     from imgwas.latents import open_latents
 
+    if len(paths) == 1 and paths[0].is_dir():
+        paths = tuple(sorted(paths[0].glob("*.parquet")))
     names = [path.stem for path in paths]
     if len(set(names)) < len(names):
         names = [str(path) for path in paths]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from imgwas_cli import options
-from imgwas_cli.options import FILE, FOLDER, Command
+from imgwas_cli.options import FILE, FOLDER, CommaList, Command
 from imgwas_cli.running import bar, choose_people, cores, device, log_into, people
 
 if TYPE_CHECKING:
@@ -22,9 +22,10 @@ logger = logging.getLogger("imgwas.cli")
 EXAMPLE = """
 imgwas train udip prepared/ --out run/ --cache cache/ --set latents=128 --train epochs=100
 imgwas train cnn prepared/ --out run/ --targets people.csv --target sex --folds 5
+imgwas train udip prepared/ --out runs/ --seeds 1701,1993,42,1994,2023
 """
 GROUPS = {
-    "Encoder": ["settings", "train_settings", "config", "start_from"],
+    "Encoder": ["settings", "train_settings", "config", "start_from", "seeds"],
     "Labels (supervised encoders)": ["targets", "target", "task", "folds"],
     "People": ["keep", "remove", "validation", "held_out", "groups", "id_column", "visit"],
     "Output": ["out", "overwrite", "tensorboard", "quiet", "verbose"],
@@ -48,6 +49,8 @@ GROUPS = {
 )
 @click.option("--config", type=FILE, help="YAML file with 'encoder:' and 'train:' settings.")
 @click.option("--from", "start_from", type=FOLDER, help="Start from the weights of this run.")
+@click.option("--seeds", type=CommaList(), metavar="A,B,...",
+              help="One run a seed, in OUT/seed-A and so on, on the same people.")  # fmt: skip
 @click.option("--targets", type=FILE, help="Table with the labels.")
 @click.option("--target", metavar="COLUMN", help="Its column to learn.")
 @click.option(
@@ -110,6 +113,10 @@ def train(encoder: str, images: Path, **given: Any) -> None:
     settings, training = _settings(given)
     create_encoder(encoder, settings)
     build(TrainSettings, training, where="train")
+    if given["seeds"]:
+        from imgwas_cli.train_seeds import check_seeds
+
+        given["seeds"] = check_seeds(given, training, n_folds=_n_folds(encoder, given))
     log_into(given["out"], given)
     opened = choose_people(open_inputs(images, visit=given["visit"]), given)
     logger.info("images   %r", opened)
@@ -118,6 +125,13 @@ def train(encoder: str, images: Path, **given: Any) -> None:
     options = {"settings": settings, "train": training, "device": given["device"]}
     if _n_folds(encoder, given) > 1:
         _train_folds(encoder, opened, targets, given, options)
+        return
+    if given["seeds"]:
+        from imgwas_cli.train_seeds import train_seeds
+
+        split = _split(opened, given, 0)
+        train_seeds(given, options, lambda one, chosen: _train_once(
+            encoder, opened, targets, one, chosen, split))  # fmt: skip
         return
     _train_once(encoder, opened, targets, given, options)
 
@@ -224,6 +238,7 @@ def _train_once(
     targets: Targets | None,
     given: dict[str, Any],
     options: dict[str, Any],
+    split: Split | None = None,
 ) -> None:
     from imgwas.encoders.checkpoints import load_encoder
     from imgwas.encoders.fitting import fit
@@ -234,7 +249,7 @@ def _train_once(
     if given["start_from"] is not None:
         start = load_encoder(given["start_from"]).encoder
         seen = Run(given["start_from"]).people_seen() or []
-    split = _split(images, given, int(options["train"].get("seed", 0)))
+    split = split or _split(images, given, int(options["train"].get("seed", 0)))
     logger.info("people   %d to learn from, %d held out", len(split.train), len(split.validation))
     if encoder == "patch-cnn" and targets is not None:
         from imgwas.encoders.patch_ranking import fit_patches

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from imgwas.errors import (
 )
 from imgwas.latents.basis import centred
 from imgwas.latents.joining import join_tables
+from imgwas.latents.ledger import mark_people, who_was_seen
 from imgwas.types import Latents
 
 logger = logging.getLogger(__name__)
@@ -69,6 +71,31 @@ def join_latents(
             f"{n:,}", f"{len(complete):,}",
         )  # fmt: skip
     return {name: _chosen(name, table, rows[name][complete]) for name, table in named.items()}
+
+
+def joined_source(tables: Mapping[str, Latents]) -> dict[str, Any]:
+    """What a table made of several must remember of them: encoders, and whom these have seen.
+
+    A person whom any of the encoders has seen counts as seen. Their ledgers hold salted digests
+    that cannot be united, so the ids of the joined people are looked up in each, and a new one is
+    written of those who were found.
+    """
+    first = next(iter(tables.values()))
+    sources = [table.source for table in tables.values()]
+    found: dict[str, Any] = {}
+    encoders = sorted({str(one["encoder"]) for one in sources if "encoder" in one})
+    if encoders:
+        found["encoder"] = "+".join(encoders)
+    if any(one.get("in_sample") for one in sources):
+        found["in_sample"] = True
+    ledgers = [one["people_seen"] for one in sources if one.get("people_seen")]
+    if ledgers:
+        seen = np.any([who_was_seen(marks, first.sample_ids) for marks in ledgers], axis=0)
+        found["people_seen"] = mark_people([first.sample_ids[i] for i in np.flatnonzero(seen)])
+        if len(ledgers) < len(sources):
+            n = len(sources) - len(ledgers)
+            logger.warning("of %d tables it is not known whom their encoders have seen", n)
+    return found
 
 
 def _name_tables(tables: Sequence[Latents]) -> dict[str, Latents]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imgwas.consensus.joining import join_latents
+from imgwas.consensus.joining import join_latents, joined_source
 from imgwas.consensus.matching import THRESHOLD, best_matches, match_latents
 from imgwas.consensus.shared import SharedComponents, share_components
 from imgwas.consensus.spaces import linear_cka
@@ -173,7 +173,7 @@ def reproduced_latents(tables: Mapping[str, Latents], matches: pd.DataFrame) -> 
         for seed, latent in zip(kept["seed"], kept["latent"], strict=True)
     }
     values = np.column_stack(list(columns.values()))
-    return replace(first, values=values, names=tuple(columns), source={})
+    return replace(first, values=values, names=tuple(columns), source=joined_source(tables))
 
 
 def held_out_agreement(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from imgwas.checks import check_range
-from imgwas.consensus.joining import check_joined
+from imgwas.consensus.joining import check_joined, joined_source
 from imgwas.errors import InconsistentError, TooFewSamplesError, UsageError, explain
 from imgwas.latents.basis import COLLINEAR
 from imgwas.shapes import Float64
@@ -67,7 +67,8 @@ class SharedComponents:
         weighted = [w * own[name] for name, w in zip(self.tables, self.table_weights, strict=True)]
         first = tables[next(iter(self.tables))]
         values = np.sum(weighted, axis=0) / self.agreement
-        return replace(first, values=values, names=self.scores.names, source={})
+        return replace(first, values=values, names=self.scores.names,
+                       source=joined_source(tables))  # fmt: skip
 
 
 def share_components(
@@ -127,7 +128,7 @@ def share_components(
     first = next(iter(tables.values()))
     return SharedComponents(
         tables={name: table.names for name, table in tables.items()},
-        scores=replace(first, values=unit * scale, names=names, source={}),
+        scores=replace(first, values=unit * scale, names=names, source=joined_source(tables)),
         agreement=agreement,
         r=np.array([np.sqrt(np.square(view.left.T @ unit).sum(axis=0)) for view in views]),
         means={name: view.mean for name, view in zip(tables, views, strict=True)},
