@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from imgwas_cli import logs, options
+from imgwas_cli import launchers, logs, options
 from imgwas_cli.options import FILE, CommaList, Command
-from imgwas_cli.running import dask_client
 
 if TYPE_CHECKING:
     from imgwas.association import Selection
@@ -59,7 +58,8 @@ GROUPS = {
         "check",
     ],
     "Output": ["out", "resume", "overwrite", "break_lock", "quiet", "verbose"],
-    "Compute": ["threads", "workers", "scheduler", "part_size"],
+    "Compute": ["threads", "part_size", *launchers.NAMES],
+    "Jobs of a cluster": launchers.CLUSTER,
 }
 
 
@@ -163,12 +163,7 @@ GROUPS = {
 @click.option("--overwrite", is_flag=True, help="Start anew where --out holds another run.")
 @click.option("--break-lock", is_flag=True, help="Take over the folder of a run known to be dead.")
 @options.threads
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 4096),
-    help="Worker processes of a local dask cluster, instead of threads.",
-)
-@click.option("--scheduler", metavar="ADDRESS", help="A running dask scheduler, tcp:// or tls://.")
+@launchers.launchers
 @click.option(
     "--part-size",
     type=click.IntRange(1),
@@ -217,7 +212,8 @@ def _associate(given: dict[str, Any]) -> None:
         latents, covariates = reading_latents.result(), reading_covariates.result()
     selection = _select(genotypes, given)
     filters = {name: given[name] for name in ("maf", "mac", "geno", "hwe", "nonfounders")}
-    with dask_client(given) as client:
+    part = launchers.share_of(given["part"])
+    with launchers.client_for(given, given["out"]) as client:
         sumstats = imgwas.associate(
             genotypes,
             latents,
@@ -226,11 +222,12 @@ def _associate(given: dict[str, Any]) -> None:
             selection=selection,
             filters=VariantFilters(**filters),
             client=client,
+            part=part,
             command=["imgwas", *sys.argv[1:]],
             progress=choose_progress(quiet=given["quiet"]),
             **{name: given[name] for name in _PASSED},
         )
-    if given["check"]:
+    if given["check"] and not sumstats.is_partial:
         _check(
             sumstats,
             genotypes,
@@ -240,7 +237,10 @@ def _associate(given: dict[str, Any]) -> None:
             pairs=given["check"],
             min_overlap=given["min_overlap"],
         )
-    _say_what_next(sumstats, given["out"])
+    if sumstats.is_partial:
+        logger.info("next: the other tasks; the last one finishes, or the same with --finish")
+    else:
+        _say_what_next(sumstats, given["out"])
 
 
 #: A pair further from statsmodels than this, in standard errors, is a bug.
@@ -280,6 +280,7 @@ _PASSED = (
     "genome_build",
     "threads",
     "part_size",
+    "finish",
     "overwrite",
     "break_lock",
 )
@@ -303,8 +304,8 @@ def _check_options(given: dict[str, Any]) -> None:
         for option in ("covar_name", "categorical", "formula"):
             if given[option]:
                 raise UsageError(f"--{option.replace('_', '-')} needs --covar FILE.")
-    if given["workers"] and given["scheduler"]:
-        raise UsageError("--workers starts a cluster and --scheduler joins one: choose one.")
+    launchers.check(given)
+    launchers.share_of(given["part"])
     if given["resume"] and not (given["out"] / "run.json").exists():
         raise InconsistentError(
             explain(f"{given['out']} holds no run to resume", do="Leave out --resume to start one")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import os
 import resource
@@ -57,16 +59,22 @@ def to_terminal(*, verbose: bool = False, quiet: bool = False) -> None:
 
 def to_file(out: Path) -> Path:
     """Start the log of this attempt; earlier attempts keep theirs."""
-    number = 1
-    while (out / f"log-{number}.txt").exists():
-        number += 1
-    path = out / f"log-{number}.txt"
+    path = _new_file(out)
     handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     logging.raiseExceptions = False  # a full disk is told by the error of the run, not line by line
     handler.setFormatter(_Clean("%(asctime)s %(levelname)-7s %(message)s"))
     logger.addHandler(handler)
     _describe_machine()
     return path
+
+
+def _new_file(out: Path) -> Path:
+    """Make the next log of a folder, which tasks of an array may do at the same time."""
+    for number in itertools.count(1):
+        path = out / f"log-{number}.txt"
+        with contextlib.suppress(FileExistsError), path.open("x"):
+            return path
+    raise AssertionError
 
 
 def _describe_machine() -> None:

@@ -9,9 +9,10 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgwas.errors import MissingLibraryError, explain
+from imgwas.errors import MissingLibraryError, OpenError, explain
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
@@ -22,22 +23,51 @@ logger = logging.getLogger(__name__)
 CONNECT_WITHIN = "20s"
 
 
+#: How schedulers of ours treat long work on machines that may vanish: a task is not given up
+#: because its worker was taken away a few times (a part that takes workers down is found by its
+#: own count), a long product is no dead worker, and receipts need no disk.
+SCHEDULING = {
+    "distributed.scheduler.allowed-failures": 20,
+    "distributed.scheduler.worker-ttl": "15 minutes",
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+}
+#: Settings of dask that run code of others in every worker.
+_PRELOADS = ("scheduler", "worker", "nanny", "client")
+
+
 @contextlib.contextmanager
 def local_cluster(workers: int, *, memory_limit: str | None = None) -> Iterator[Client]:
-    """Start worker processes that listen on the loopback interface only."""
+    """Start worker processes that listen on the loopback interface only.
+
+    Parameters
+    ----------
+    workers : int
+        Processes, of one thread each.
+    memory_limit : str, optional
+        Of each, such as ``"4GB"``; by default its share of the memory of this machine.
+
+    Yields
+    ------
+    distributed.Client
+        Connected to them; they end with the block.
+    """
+    import dask
     from distributed import Client, LocalCluster
 
+    warn_of_preloads()
     try:
-        cluster: LocalCluster = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            memory_limit=memory_limit or "auto",
-            silence_logs=logging.ERROR,
-        )
+        with dask.config.set(SCHEDULING):
+            cluster: LocalCluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                worker_dashboard_address="127.0.0.1:0",
+                memory_limit=memory_limit or "auto",
+                silence_logs=logging.ERROR,
+            )
     except (OSError, RuntimeError) as error:
         raise MissingLibraryError(
             explain(f"{workers} worker processes could not start ({error})")
@@ -46,24 +76,75 @@ def local_cluster(workers: int, *, memory_limit: str | None = None) -> Iterator[
         yield client
 
 
+def warn_of_preloads() -> None:
+    """Say when the configuration of dask makes processes run code at their start."""
+    import dask
+
+    for role in _PRELOADS:
+        found = dask.config.get(f"distributed.{role}.preload", None)
+        if found:
+            logger.warning("the configuration of dask makes every %s run %s", role, found)
+
+
 @contextlib.contextmanager
-def join_cluster(address: str) -> Iterator[Client]:
-    """Connect to a running scheduler; warn when the connection is neither local nor encrypted."""
+def join_cluster(
+    address: str,
+    *,
+    tls_ca: Path | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+) -> Iterator[Client]:
+    """Connect to a running scheduler; warn when the connection is neither local nor encrypted.
+
+    Parameters
+    ----------
+    address : str
+        ``tcp://`` or ``tls://``, host and port.
+    tls_ca, tls_cert, tls_key : Path, optional
+        For ``tls://``: who signed the scheduler's certificate, and what to show to it.
+
+    Yields
+    ------
+    distributed.Client
+        Connected; the cluster goes on after the block.
+
+    Raises
+    ------
+    MissingLibraryError
+        If nobody answers, or the scheduler refuses the certificate.
+    """
     from distributed import Client
 
     if address.startswith("tcp://") and "127.0.0.1" not in address and "localhost" not in address:
         logger.warning("%s is not encrypted: anyone who reaches it can run code there", address)
     try:
-        client = Client(address, timeout=CONNECT_WITHIN)
-    except (OSError, TimeoutError, ValueError) as error:
+        security = _security(tls_ca, tls_cert, tls_key)
+        client = Client(address, timeout=CONNECT_WITHIN, security=security)
+    except (OSError, TimeoutError, ValueError, TypeError) as error:
         raise MissingLibraryError(
             explain(
                 f"no dask scheduler answers at {address} ({type(error).__name__})",
-                do="Start one with 'dask scheduler', or use --workers N",
+                do="Start one with 'dask scheduler', or use --workers N"
+                if address.startswith("tcp://")
+                else "Check the address, and give --tls-ca, --tls-cert and --tls-key",
             )
         ) from error
     with client:
         yield client
+
+
+def _security(ca: Path | None, cert: Path | None, key: Path | None) -> Any:
+    """Certificates for a connection; none given, what the configuration of dask says."""
+    if ca is None and cert is None:
+        return None
+    from distributed.security import Security
+
+    for path in (ca, cert, key):
+        if path is not None and not path.exists():
+            raise OpenError(explain(f"{path} does not exist", expected="A certificate in PEM"))
+    given = {"tls_ca_file": ca, "tls_client_cert": cert, "tls_client_key": key}
+    names = {name: str(path) for name, path in given.items() if path is not None}
+    return Security(require_encryption=True, **names)
 
 
 def compute_each(

@@ -12,8 +12,10 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +23,8 @@ from imgwas.errors import WriteError, explain
 
 #: errno values that all mean "this place takes no more bytes".
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+#: errno values of file systems that have no hard links.
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
 
 
 @contextlib.contextmanager
@@ -39,7 +43,7 @@ def publish(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     WriteError
         If the disk is full, the quota is used up, or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{path.name[:80]}.{owner()}.{uuid.uuid4().hex[:16]}.tmp")
     encoding = None if "b" in mode else "utf-8"
     try:
         with temporary.open(mode, encoding=encoding) as stream:
@@ -54,6 +58,48 @@ def publish(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         if isinstance(error, OSError) and not isinstance(error, WriteError):
             raise write_error(path, error) from error
         raise
+
+
+def owner() -> str:
+    """Name of this process among all machines that see a folder, for temporary files."""
+    return f"{host_digest()}-{os.getpid()}"
+
+
+@lru_cache(maxsize=1)
+def host_digest() -> str:
+    """Eight letters for this machine."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def publish_once(path: Path, content: Any) -> bool:
+    """Publish JSON unless the name is taken; return whether this call took it.
+
+    Any number of processes may try together: one of them wins, and nobody sees half a file.
+    """
+    text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    whole = path.with_name(f".{path.name[:80]}.{owner()}.{uuid.uuid4().hex[:16]}.tmp")
+    try:
+        with publish(whole, "w") as stream:
+            stream.write(text + "\n")
+        try:
+            os.link(whole, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if path.exists():
+                return False
+            if error.errno not in _NO_LINKS:
+                raise
+            whole.replace(path)  # a file system without links: the last one wins
+        sync_folder(path.parent)
+    except OSError as error:
+        if isinstance(error, WriteError):
+            raise
+        raise write_error(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            whole.unlink(missing_ok=True)
+    return True
 
 
 def publish_bytes(path: Path, content: Any) -> str:

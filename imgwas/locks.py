@@ -1,4 +1,8 @@
-"""One run at a time in a folder: a lock that names its holder and outlives nobody."""
+"""One run at a time in a folder: a lock that names its holder and outlives nobody.
+
+Tasks of a job array share a folder instead: each leaves a small file while it is there, so that
+nobody clears the folder under it.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +10,60 @@ import contextlib
 import json
 import logging
 import os
+import re
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from imgwas.errors import InconsistentError, explain
-from imgwas.files import write_error
+from imgwas.files import host_digest, publish_once
 
 logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
+#: Temporary files of processes that may live on another machine are left alone for this long.
+FORGOTTEN_AFTER_S = 3600.0
+#: A lock that cannot be read is that of a dead run, unless it is as young as this.
+SETTLED_AFTER_S = 5.0
+_TEMPORARY = re.compile(r"\.([0-9a-f]{8})-(\d+)\.[0-9a-f]+\.tmp$")
+
+
+class LockedError(InconsistentError):
+    """Another run holds the folder."""
 
 
 @contextlib.contextmanager
 def locked(out: Path, *, break_lock: bool = False) -> Iterator[None]:
-    """Hold the folder against a second run; a lock left by a dead process is taken over."""
+    """Hold the folder against a second run; a lock left by a dead process is taken over.
+
+    Raises
+    ------
+    LockedError
+        If another run holds it.
+    """
     path = out / LOCK
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "start": int(time.time())}
-    if path.exists() and (break_lock or _is_stale(path)):
-        logger.warning("taking over the lock that a dead run left in %s", out)
-        path.unlink(missing_ok=True)
+    mine = _about_me()
+    before = _read(path)
+    if before is not None and (break_lock or _is_stale(path, before)):
+        _take_away(path, before)
+    if not publish_once(path, mine):
+        raise LockedError(_locked_by(path))
     try:
-        with path.open("x", encoding="utf-8") as stream:
-            json.dump(mine, stream)
-    except FileExistsError as error:
-        raise InconsistentError(_locked_by(path)) from error
-    except OSError as error:
-        raise write_error(path, error) from error
+        yield
+    finally:
+        if _read(path) == mine:  # and not that of a run that broke ours
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def joined(out: Path) -> Iterator[None]:
+    """Say that this process works in the folder beside others."""
+    path = out / f"{LOCK}-{uuid.uuid4().hex[:16]}"
+    publish_once(path, _about_me())
     try:
         yield
     finally:
@@ -41,12 +71,68 @@ def locked(out: Path, *, break_lock: bool = False) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _is_stale(path: Path) -> bool:
+def others(out: Path) -> list[str]:
+    """Processes that share the folder now, as ``pid on host``; files of dead ones are removed."""
+    found = []
+    for path in sorted(out.glob(f"{LOCK}-*")):
+        holder = _read(path)
+        if holder is None or _is_stale(path, holder):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        else:
+            found.append(f"{holder.get('pid')} on {holder.get('host')}")
+    return found
+
+
+def holder_of(out: Path) -> str:
+    """Who holds the folder, or an empty string."""
+    path = out / LOCK
+    holder = _read(path)
+    if holder is None or _is_stale(path, holder):
+        return ""
+    return f"{holder.get('pid')} on {holder.get('host')}"
+
+
+def _about_me() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "start": int(time.time()),
+        "key": uuid.uuid4().hex,
+    }
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Content of a lock, empty if it cannot be read, None if there is none."""
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-        same_host = holder["host"] == socket.gethostname()
-        return same_host and not _is_alive(int(holder["pid"]))
-    except (OSError, ValueError, KeyError):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _take_away(path: Path, judged: dict[str, Any]) -> None:
+    """Remove a lock that was judged dead, unless another run has put its own there meanwhile."""
+    aside = path.with_name(f"{LOCK}.{uuid.uuid4().hex}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return
+    if _read(aside) == judged:
+        logger.warning("taking over the lock that a dead run left in %s", path.parent)
+    else:
+        with contextlib.suppress(OSError):
+            os.link(aside, path)
+    aside.unlink(missing_ok=True)
+
+
+def _is_stale(path: Path, holder: dict[str, Any]) -> bool:
+    try:
+        return holder["host"] == socket.gethostname() and not _is_alive(int(holder["pid"]))
+    except (KeyError, ValueError, TypeError):
+        with contextlib.suppress(OSError):
+            return time.time() - path.stat().st_mtime > SETTLED_AFTER_S
         return True
 
 
@@ -70,11 +156,8 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _locked_by(path: Path) -> str:
-    try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-        who = f"process {holder['pid']} on {holder['host']}"
-    except (OSError, ValueError, KeyError):
-        who = "another process"
+    holder = _read(path) or {}
+    who = f"process {holder['pid']} on {holder['host']}" if "pid" in holder else "another process"
     return explain(
         f"{path.parent} is in use by {who}",
         expected="Two runs may not write one folder",
@@ -83,8 +166,18 @@ def _locked_by(path: Path) -> str:
 
 
 def sweep(*folders: Path) -> None:
-    """Remove temporary files that a killed run left in folders that are locked by us."""
+    """Remove temporary files that killed processes left, and no file of a living one."""
     for folder in folders:
         for orphan in folder.glob(".*.tmp"):
             with contextlib.suppress(OSError):
-                orphan.unlink()
+                if _is_orphan(orphan):
+                    orphan.unlink()
+
+
+def _is_orphan(path: Path) -> bool:
+    found = _TEMPORARY.search(path.name)
+    if found is None:
+        return True
+    if found[1] == host_digest():
+        return not _is_alive(int(found[2]))
+    return time.time() - path.stat().st_mtime > FORGOTTEN_AFTER_S

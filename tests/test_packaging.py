@@ -25,12 +25,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: module -> distribution, where the names differ
 DISTRIBUTION = {
     "PIL": "pillow", "SimpleITK": "simpleitk", "bed_reader": "bed-reader",
+    "WDL": "miniwdl", "dask_jobqueue": "dask-jobqueue",
     "pandas_plink": "pandas-plink",
     "sklearn": "scikit-learn", "yaml": "pyyaml",
 }  # fmt: skip
 
 #: declared although nothing imports them by name
 NOT_IMPORTED = {
+    "cryptography": "distributed makes certificates with it",
     "dask": "distributed is its other half and wants the same version",
     "pandas-plink": "its tables and arrays are accepted by what they are, not by type",
     "imgwas": "the test environment has every extra",
@@ -56,7 +58,7 @@ def extra(name: str) -> set[str]:
 
 
 DECLARED = names_of(PROJECT["project"]["dependencies"])
-EXTRA_NAMES = ("register", "dicom", "hdf5", "predict", "tensorboard")
+EXTRA_NAMES = ("register", "dicom", "hdf5", "predict", "tensorboard", "slurm")
 EXTRAS = set().union(*map(extra, EXTRA_NAMES))
 
 
@@ -133,8 +135,8 @@ def test_every_import_is_declared():
 
 
 def test_every_extra_is_used_and_named_in_an_error():
-    """tensorboard is imported by torch."""
-    assert EXTRAS - distributions(all_imports()) == {"tensorboard"}
+    """tensorboard is imported by torch, cryptography by distributed."""
+    assert EXTRAS - distributions(all_imports()) == {"tensorboard", "cryptography"}
     source = "".join((ROOT / path).read_text(encoding="utf-8") for path in modules())
     for name in EXTRA_NAMES:
         assert f"imgwas[{name}]" in source, name

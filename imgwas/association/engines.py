@@ -5,26 +5,22 @@ Every engine runs the same functions on the same parts, so the numbers cannot de
 
 from __future__ import annotations
 
-import itertools
-import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from imgwas.association import attempts
 from imgwas.association.blocks import Workspace
+from imgwas.association.folder import read_receipt
 from imgwas.association.parts import PartBuilder, scan_rows
-from imgwas.association.task import ScanTask, load_task, save_task
-from imgwas.errors import ImgwasError, IncompleteError, explain
+from imgwas.association.task import ScanTask, load_task
+from imgwas.errors import ImgwasError
 from imgwas.types import Genotypes
-
-if TYPE_CHECKING:
-    from distributed import Client
-
-logger = logging.getLogger(__name__)
 
 Receipt = dict[str, Any]
 _thread = threading.local()
@@ -140,80 +136,47 @@ def _workspace(task: ScanTask) -> Workspace:
     return held[1]
 
 
-def run_on_client(
-    task: ScanTask,
+def run_parts(
     parts: Sequence[int],
     *,
-    client: Client,
+    folder: Path,
+    out: Path,
+    genotypes: Genotypes,
     digest: str,
-    on_variants: Callable[[int], None],
-    on_receipt: Callable[[Receipt], None],
-    stop: Callable[[], bool] = lambda: False,
-) -> None:
-    """Compute parts on the workers of a dask client that see the same folders.
+) -> list[Receipt]:
+    """Compute some parts in this process, a worker; return a receipt or an error for each.
 
-    Workers map the projected traits from the run's private folder and return a receipt of a few
-    hundred bytes; nothing is scattered, and at most four parts per worker thread are submitted.
+    A part that someone else has finished meanwhile is not computed again. One that took down
+    several workers is not begun again.
     """
-    from distributed import as_completed
-
-    folder = (task.out / "private" / "task").resolve()
-    save_task(task, folder)
-    window = max(4, 4 * sum(client.nthreads().values()))
-    queue = iter(parts)
-
-    def submit(part: int) -> Any:
-        return client.submit(
-            run_part,
-            part,
-            folder=folder,
-            out=task.out.resolve(),
-            genotypes=task.genotypes,
-            digest=digest,
-            key=f"imgwas-{digest[:12]}-part-{part}",
-            pure=False,
-            retries=2,
-        )
-
-    under_way = as_completed([submit(part) for part in itertools.islice(queue, window)])
-    failed: list[str] = []
-    for future in under_way:
-        receipt = _result(future, failed)
-        if receipt is not None:
-            on_variants(receipt["stop"] - receipt["start"])
-            on_receipt(receipt)
-        future.release()
-        part = None if stop() else next(queue, None)
-        if part is not None:
-            under_way.add(submit(part))
-    if failed:
-        raise IncompleteError(_failed(failed, task))
+    return [
+        _run_or_explain(part, folder=folder, out=out, genotypes=genotypes, digest=digest)
+        for part in parts
+    ]
 
 
-def _result(future: Any, failed: list[str]) -> Receipt | None:
+def _run_or_explain(part: int, *, out: Path, digest: str, **inputs: Any) -> Receipt:
+    start = time.monotonic()
+    receipt = read_receipt(out, part)
+    if receipt is not None and receipt.get("digest") == digest:
+        return receipt
+    begun = attempts.count(out, part)
+    if begun >= attempts.MOST:
+        return {"part": part, "died": True, "error": f"its worker died {begun} times"}
+    attempts.begin(out, part)
     try:
-        return dict(future.result())
+        receipt = run_part(part, out=out, digest=digest, **inputs)
     except ImgwasError:
+        attempts.end(out, part)
         raise
-    except Exception as error:  # noqa: BLE001 - a worker can die of anything; the others go on
-        failed.append(f"{future.key}: {type(error).__name__}")
-        logger.error("%s failed on its worker: %s", future.key, error)
-        return None
+    except Exception as error:  # noqa: BLE001 - told to the driver, which tries again
+        attempts.end(out, part)
+        return {"part": part, "error": f"{type(error).__name__}: {error}"}
+    attempts.end(out, part)
+    return receipt | {"seconds": time.monotonic() - start}
 
 
-def _failed(failed: list[str], task: ScanTask) -> str:
-    parts = [int(name.split("-part-")[1].split(":")[0]) for name in failed]
-    start, stop = task.part_range(parts[0])
-    return explain(
-        f"{len(failed)} of {task.n_parts} parts could not be computed ({failed[0]})",
-        where=f"first: variants {start:,} to {stop:,}",
-        do="Finished parts are kept. Give the workers more memory, then run the same command again",
-    )
-
-
-def run_part(
-    part: int, *, folder: Path, out: Path, genotypes: Genotypes, digest: str
-) -> Receipt:
+def run_part(part: int, *, folder: Path, out: Path, genotypes: Genotypes, digest: str) -> Receipt:
     """Compute one part in this process; the function that every cluster runs."""
     task = load_task(folder, out, genotypes)
     builder = PartBuilder(task, part)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from imgwas.association.parts import part_path, receipt_path
-from imgwas.errors import InconsistentError, UsageError, WriteError, explain
-from imgwas.files import publish_json, read_json, sha256_of, write_error
-from imgwas.locks import sweep
+from imgwas.errors import IncompleteError, InconsistentError, UsageError, WriteError, explain
+from imgwas.files import publish_json, publish_once, read_json, sha256_of, write_error
+from imgwas.locks import others, sweep
 from imgwas.sumstats.correlation import CORRELATION
 from imgwas.sumstats.probes import PROBES
 
@@ -35,24 +35,27 @@ def create(out: Path) -> None:
         raise write_error(out / RUN, error) from error
 
 
-def open_run(out: Path, description: Mapping[str, Any], *, overwrite: bool = False) -> list[int]:
-    """Start or resume a run; return the parts that are finished.
+def open_run(
+    out: Path, description: Mapping[str, Any], *, overwrite: bool = False, break_lock: bool = False
+) -> None:
+    """Start a run, or make sure that the one in the folder is the same.
+
+    Any number of processes may do this at once: the first publishes ``run.json``, the others
+    compare.
 
     Raises
     ------
     InconsistentError
-        If the folder holds a run whose inputs or settings differ; the differences are named.
+        If the folder holds a run whose inputs or settings differ; the differences are named. Or if
+        it is to be cleared while tasks of an array work in it.
     """
     sweep(out, out / "parts")
     if overwrite:
+        _refuse_to_clear(out, [] if break_lock else others(out))
         clear(out)
     path = out / RUN
-    if path.exists():
-        before = _read_run(path)
-        if before.get("digest") != description["digest"]:
-            raise InconsistentError(_difference(out, before, description))
-        return finished_parts(out, description["n_parts"], description["digest"])
-    if any((out / "parts").iterdir()):
+    strays = any((out / "parts").iterdir())  # before looking for run.json, which comes first
+    if strays and not path.exists():
         raise InconsistentError(
             explain(
                 f"{out} holds parts but no {RUN}",
@@ -60,8 +63,22 @@ def open_run(out: Path, description: Mapping[str, Any], *, overwrite: bool = Fal
                 do="Choose another --out or pass --overwrite",
             )
         )
-    publish_json(path, description)
-    return []
+    if publish_once(path, description):
+        return
+    before = _read_run(path)
+    if before.get("digest") != description["digest"]:
+        raise InconsistentError(difference(out, before, description))
+
+
+def _refuse_to_clear(out: Path, working: Sequence[str]) -> None:
+    if working:
+        raise InconsistentError(
+            explain(
+                f"{len(working)} tasks of an array work in {out} (first: process {working[0]})",
+                expected="A folder in use is not cleared",
+                do="Wait for them or cancel them, or pass --break-lock if they are gone",
+            )
+        )
 
 
 def _read_run(path: Path) -> dict[str, Any]:
@@ -79,23 +96,42 @@ def clear(out: Path) -> None:
     files = (COMPLETE, RUN, CORRELATION, PROBES)
     for path in [*(out / name for name in files), *(out / "parts").glob("part-*")]:
         path.unlink(missing_ok=True)
-    for name in ("task", "probes"):
+    for name in ("task", "probes", "attempts"):
         shutil.rmtree(out / "private" / name, ignore_errors=True)
 
 
-def finished_parts(out: Path, n_parts: int, digest: str) -> list[int]:
-    """Parts whose receipt and size agree; anything else is computed again."""
+def finished_parts(
+    out: Path, n_parts: int, digest: str, *, among: Iterable[int] | None = None
+) -> list[int]:
+    """Parts whose file is what the receipt says, byte for byte; damaged ones lose the receipt."""
     finished = []
-    for part in range(n_parts):
+    for part in range(n_parts) if among is None else among:
         receipt = read_receipt(out, part)
-        path = part_path(out, part)
-        if receipt is None or receipt.get("digest") != digest or not path.exists():
+        if receipt is None or receipt.get("digest") != digest:
             continue
-        if path.stat().st_size != receipt["bytes"] or sha256_of(path) != receipt["sha256"]:
-            logger.warning("part %d is damaged on disk and is computed again", part)
+        if is_whole(out, part, receipt):
+            finished.append(part)
             continue
-        finished.append(part)
+        logger.warning("part %d is damaged on disk and is computed again", part)
+        receipt_path(out, part).unlink(missing_ok=True)
     return finished
+
+
+def is_whole(out: Path, part: int, receipt: Mapping[str, Any], *, deep: bool = True) -> bool:
+    """Whether a part is there as its receipt records it."""
+    path = part_path(out, part)
+    try:
+        if path.stat().st_size != receipt["bytes"]:
+            return False
+        return not deep or sha256_of(path) == receipt["sha256"]
+    except (OSError, KeyError):
+        return False
+
+
+def missing_parts(out: Path, n_parts: int) -> list[int]:
+    """Parts without a receipt, by one look at the folder."""
+    there = {path.name for path in (out / "parts").glob("*.ok.json")}
+    return [part for part in range(n_parts) if receipt_path(out, part).name not in there]
 
 
 def read_receipt(out: Path, part: int) -> dict[str, Any] | None:
@@ -112,18 +148,39 @@ def read_receipts(out: Path, n_parts: int) -> list[dict[str, Any]]:
     return [read_receipt(out, part) or {} for part in range(n_parts)]
 
 
-def complete(out: Path, n_parts: int, totals: Mapping[str, Any]) -> None:
+def complete(out: Path, n_parts: int, digest: str, totals: Mapping[str, Any]) -> None:
     """Write the last file of a run: its parts with their digests."""
-    receipts = [read_receipt(out, part) for part in range(n_parts)]
-    missing = [part for part, receipt in enumerate(receipts) if receipt is None]
+    receipts = read_receipts(out, n_parts)
+    missing = [part for part, receipt in enumerate(receipts) if receipt.get("digest") != digest]
     if missing:
-        raise WriteError(explain(f"{len(missing)} parts have no receipt (first: {missing[:3]})"))
+        raise incomplete(out, n_parts, missing)
     parts = [
-        {key: receipt[key] for key in ("part", "sha256", "bytes", "rows")}
-        for receipt in receipts
-        if receipt is not None
+        {key: receipt[key] for key in ("part", "sha256", "bytes", "rows")} for receipt in receipts
     ]
     publish_json(out / COMPLETE, {"parts": parts, **totals})
+    sweep(out, out / "parts")
+
+
+def incomplete(out: Path, n_parts: int, missing: Sequence[int]) -> IncompleteError:
+    """Say which parts of a run are missing."""
+    return IncompleteError(
+        explain(
+            f"{len(missing):,} of {n_parts:,} parts in {out} are missing: {ranges(missing)}",
+            do="Run their tasks again, or the same command without --part, which computes them",
+        )
+    )
+
+
+def ranges(numbers: Sequence[int], limit: int = 8) -> str:
+    """Write increasing numbers in short: ``0-3, 7, 9-12``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    shown = [f"{a}" if a == b else f"{a}-{b}" for a, b in runs[:limit]]
+    return ", ".join([*shown, *(["..."] if len(runs) > limit else [])])
 
 
 def check_space(out: Path, n_bytes: int) -> None:
@@ -139,7 +196,8 @@ def check_space(out: Path, n_bytes: int) -> None:
         )
 
 
-def _difference(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def difference(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say in what two descriptions of a run differ, so that one cannot continue the other."""
     old, new = _flatten(before.get("identity", {})), _flatten(now.get("identity", {}))
     changed = [
         f"{key} was {old.get(key, 'absent')}, now {new.get(key, 'absent')}"

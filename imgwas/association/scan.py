@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import signal
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,28 +16,21 @@ import numpy as np
 
 from imgwas._version import __version__
 from imgwas.association import folder
-from imgwas.association.correlation import is_recorded, write_correlation
 from imgwas.association.description import FORMAT_VERSION, describe
 from imgwas.association.design import Design, build_design
-from imgwas.association.engines import run_on_client, run_on_threads
-from imgwas.association.probing import Gathering, space_of_sums
+from imgwas.association.launching import Run, run_all, run_finish, run_share
 from imgwas.association.progress import NoProgress, Progress
 from imgwas.association.seen import without_training_people
 from imgwas.association.selection import Selection, select
 from imgwas.association.task import ScanSettings, ScanTask, make_task
 from imgwas.checks import check_option, check_range
-from imgwas.cluster import available_cores
-from imgwas.errors import UsageError, explain
+from imgwas.errors import IncompleteError, UsageError, explain
 from imgwas.genotypes.dosage_filters import check_quality
 from imgwas.genotypes.filters import VariantFilters
 from imgwas.genotypes.relatives import warn_of_relatives
-from imgwas.locks import locked
-from imgwas.stopping import Interrupted, stop_wishes
 from imgwas.sumstats import SumStats, open_sumstats
-from imgwas.sumstats.correlation import CORRELATION
-from imgwas.sumstats.folder import other_files
-from imgwas.sumstats.probes import PROBES
-from imgwas.types import Covariates, Genotypes, Latents, Samples
+from imgwas.sumstats.folder import open_folder
+from imgwas.types import Covariates, Genotypes, Latents
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -67,6 +58,8 @@ def associate(
     threads: int | None = None,
     client: Client | None = None,
     part_size: int = 16384,
+    part: tuple[int, int] | None = None,
+    finish: bool = False,
     overwrite: bool = False,
     break_lock: bool = False,
     command: list[str] | None = None,
@@ -124,6 +117,12 @@ def associate(
         Run on a dask cluster whose workers see the same folders instead.
     part_size : int
         Variants per part. Changes no number beyond rounding.
+    part : (int, int), optional
+        Compute only the parts of task i of n, counted from 1: every n-th part from the i-th. Any
+        number of such calls may write the same folder at once, from several machines. The last of
+        them finishes the run; before that, what is returned is partial.
+    finish : bool
+        Compute nothing: finish a run whose tasks are all done, or say which parts are missing.
     overwrite : bool
         Start anew in a folder that holds another run.
     break_lock : bool
@@ -181,17 +180,54 @@ def associate(
     )
     for line in design.flow.lines():
         logger.info("samples  %s", line)
-    out = Path(out)
-    folder.create(out)
-    with locked(out, break_lock=break_lock):
-        task = make_task(genotypes, design, chosen.rows, settings, out)
-        identity = _identity(task, design)
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        description = describe(task, design, chosen, identity, digest, command, genome_build)
-        finished = folder.open_run(out, description, overwrite=overwrite)
-        finished = _with_sums(task, design, genotypes.samples, finished, digest)
-        _run(task, design, finished, digest, threads, client, progress or NoProgress())
+    folder.create(Path(out))
+    if heritability:
+        warn_of_relatives(genotypes.samples, design.sample_columns)
+    task = make_task(genotypes, design, chosen.rows, settings, Path(out))
+    identity = _identity(task, design)
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    run = Run(
+        task,
+        design,
+        describe(task, design, chosen, identity, digest, command, genome_build),
+        _digest_of_ids(design),
+        threads=threads,
+        client=client,
+        progress=progress or NoProgress(),
+    )
+    return _launch(run, part, finish, overwrite=overwrite, break_lock=break_lock)
+
+
+def _launch(
+    run: Run, part: tuple[int, int] | None, finish: bool, *, overwrite: bool, break_lock: bool
+) -> SumStats:
+    """Compute all parts, or those of one task, or finish what tasks computed."""
+    out = run.task.out
+    if overwrite and (part or finish):
+        raise UsageError(
+            explain(
+                "a task of an array cannot start a folder anew under the others",
+                do="Choose another --out, or leave out --overwrite",
+            )
+        )
+    if part is not None:
+        run_share(run, part)
+        if not (out / folder.COMPLETE).exists():
+            return _partial(run)
+    elif finish:
+        run_finish(run, break_lock=break_lock)
+    else:
+        run_all(run, overwrite=overwrite, break_lock=break_lock)
     return open_sumstats(out)
+
+
+def _partial(run: Run) -> SumStats:
+    """What is finished so far, perhaps nothing."""
+    try:
+        metadata, parts, _ = open_folder(run.task.out, allow_partial=True)
+    except IncompleteError:
+        metadata, parts = dict(run.description), []
+    return SumStats(run.task.out, metadata, parts, is_partial=True)
 
 
 def _settings(
@@ -257,90 +293,3 @@ def _digest_of_ids(design: Design) -> str:
 
 def _digest_text(*names: str) -> str:
     return hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _with_sums(
-    task: ScanTask, design: Design, samples: Samples, finished: list[int], digest: str
-) -> list[int]:
-    """Leave out parts whose sums for heritability are lost; warn of relatives."""
-    if not task.settings.heritability:
-        return finished
-    warn_of_relatives(samples, design.sample_columns)
-    receipts = folder.read_receipts(task.out, task.n_parts)
-    return Gathering(task, digest).finished(finished, receipts)
-
-
-def _run(
-    task: ScanTask,
-    design: Design,
-    finished: list[int],
-    digest: str,
-    threads: int | None,
-    client: Client | None,
-    progress: Progress,
-) -> None:
-    """Compute the parts that are missing and close the run."""
-    complete = len(finished) == task.n_parts and (task.out / folder.COMPLETE).exists()
-    names = [CORRELATION, *([PROBES] if task.settings.heritability else [])]
-    if complete and all(is_recorded(task.out, other_files(task.out), name) for name in names):
-        logger.info("%s is complete already: nothing to do", task.out)
-        return
-    if finished:
-        logger.info("resuming: %d of %d parts are done", len(finished), task.n_parts)
-    todo = sorted(set(range(task.n_parts)) - set(finished))
-    n_traits = sum(len(group.names) for group in design.groups)
-    width = np.dtype(task.settings.dtype).itemsize * n_traits + 120
-    n_rows = sum(b - a for a, b in map(task.part_range, todo))
-    folder.check_space(task.out, n_rows * width + space_of_sums(task, len(todo)))
-    with stop_wishes() as stop, progress.started(task, todo):
-        common: dict[str, Any] = {
-            "digest": digest,
-            "on_variants": progress.advance,
-            "on_receipt": lambda receipt: _check_input(task, receipt, progress),
-            "stop": lambda: stop[0] is not None,
-        }
-        if client is not None:
-            run_on_client(task, todo, client=client, **common)
-        else:
-            run_on_threads(task, todo, threads=threads or available_cores(), **common)
-    if stop[0] is not None:
-        raise _interrupted(task, digest, stop[0])
-    task.genotypes.check_unchanged()
-    gathering = Gathering(task, digest)
-    correlation = write_correlation(task.out, design, _digest_of_ids(design))
-    _finish(task, [correlation, *gathering.write(folder.read_receipts(task.out, task.n_parts))])
-    gathering.clean()
-
-
-def _check_input(task: ScanTask, receipt: Mapping[str, Any], progress: Progress) -> None:
-    """Refuse a genotype file that is replaced under the run."""
-    task.genotypes.check_unchanged()
-    progress.part_done(receipt)
-
-
-def _finish(task: ScanTask, files: list[dict[str, str | int]]) -> None:
-    removed: dict[str, int] = {}
-    reasons: dict[str, int] = {}
-    n_rows = 0
-    for receipt in folder.read_receipts(task.out, task.n_parts):
-        n_rows += receipt.get("rows", 0)
-        for total, key in ((removed, "removed"), (reasons, "reasons")):
-            for name, n in receipt.get("counts", {}).get(key, {}).items():
-                total[name] = total.get(name, 0) + n
-    for name, n in removed.items():
-        logger.info("variants  --%s removed %s", name, f"{n:,}")
-    logger.info("variants  %s tested or listed, of %s read", f"{n_rows:,}", f"{len(task.rows):,}")
-    totals = {"n_variants": n_rows, "removed": removed, "reasons": reasons, "files": files}
-    folder.complete(task.out, task.n_parts, totals)
-
-
-def _interrupted(task: ScanTask, digest: str, number: int) -> Interrupted:
-    done = len(folder.finished_parts(task.out, task.n_parts, digest))
-    return Interrupted(
-        explain(
-            f"Stopped by {signal.Signals(number).name}: {done} of {task.n_parts} parts are "
-            f"finished and safe in {task.out}",
-            do="Run the same command again to resume",
-        ),
-        number,
-    )
