@@ -21,7 +21,12 @@ from imgwas.encoders.catalogue import ENCODERS, create_encoder
 from imgwas.errors import InconsistentError, TooFewSamplesError, UsageError
 
 GRID = (16, 18, 16)
-SETTINGS = {"vit-ae": {"heads": 2}, "vae3d": {"channels": 16, "hidden": 32}}
+SETTINGS = {
+    "vit-ae": {"heads": 2},
+    "vae3d": {"channels": 16, "hidden": 32},
+    "gan3d": {"channels": 16},
+    "stylegan3d": {"hidden": 8, "max_resolution": 16},
+}
 
 
 def small(name, latents=4, grid=GRID):
