@@ -2,60 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from imgwas.encoders.base import Batch, ImageSettings, NeuralEncoder, Ratio
-from imgwas.encoders.ddim import Span, step_pairs
+from imgwas.encoders.base import Batch, NeuralEncoder, Ratio
+from imgwas.encoders.ddim import step_pairs
+from imgwas.encoders.diffae_settings import HALVES, SPANS, DiffAESettings, check_grid, check_levels
 from imgwas.encoders.diffusion import Schedule
 from imgwas.encoders.networks import semantic, unet
 from imgwas.encoders.networks.diffusion import DiffusionAutoencoder
-from imgwas.errors import DegenerateError, InconsistentError, UsageError, explain
+from imgwas.errors import DegenerateError, InconsistentError, explain
 from imgwas.shapes import Float, Float32
 
 if TYPE_CHECKING:
     from imgwas.encoders.loop import Loop
-
-#: Lowest and highest intensity under each scaling that has any.
-SPANS: Mapping[str, Span] = {"symmetric": (-1.0, 1.0), "minmax": (0.0, 1.0)}
-_HALVES = {"plane": semantic.PLANE, "volume": semantic.VOLUME}
-
-
-@dataclass(frozen=True)
-class DiffAESettings(ImageSettings):
-    """``grid`` is (x, y, frames) or (x, y, 1, frames) of a cine, or (x, y, z) of a brain.
-
-    ``halve``: ``plane`` for cines, whose frames are never merged, ``volume`` for brains. ``base``
-    channels times ``multipliers`` are those of the U-Net's levels, ``encoder_multipliers`` of the
-    encoder's; ``attention`` is the level with attention, from 0. ``time_width`` numbers stand for a
-    time, ``times`` is their count. ``render_steps`` and ``invert_steps`` divide it; ``guesses`` of
-    the noise are made in a step of the inversion (published: 1); ``clip`` cuts guessed clean images
-    to the range of intensities. ``noise_seed`` gives the noise that latents alone are painted from.
-    ``recompute`` saves memory in training.
-    """
-
-    latents: int = 128
-    intensity: Literal["zscore", "minmax", "symmetric", "none"] = "symmetric"
-    mask: Literal["nonzero", "all"] = "all"
-    base: int = 32
-    multipliers: tuple[int, ...] = unet.MULTIPLIERS
-    encoder_multipliers: tuple[int, ...] = semantic.MULTIPLIERS
-    attention: int = semantic.ATTENTION_LEVEL
-    halve: Literal["plane", "volume"] = "plane"
-    time_width: int = 128
-    dropout: float = 0.1
-    times: int = 1000
-    render_steps: int = 100
-    invert_steps: int = 100
-    guesses: int = 2
-    clip: bool = True
-    noise_seed: int = 1
-    recompute: bool = False
 
 
 class DiffAE(NeuralEncoder):
@@ -90,18 +54,18 @@ class DiffAE(NeuralEncoder):
     def build(self) -> nn.Module:
         """Make the network from the settings."""
         s = self.settings
-        _check_grid(s)
-        _check_levels(s)
+        check_grid(s)
+        check_levels(s)
         schedule = Schedule(s.times)
         for steps in (s.render_steps, s.invert_steps):
             step_pairs(steps, s.times)
-        halve = _HALVES[s.halve]
+        halve = HALVES[s.halve]
         encoder = semantic.SemanticEncoder(
-            s.latents, s.base, s.encoder_multipliers, halve, s.attention
+            s.latents, s.base, s.encoder_multipliers, halve, s.attention, s.blocks
         )
         painter = unet.UNet(
             s.latents, s.base, s.multipliers, halve, s.attention, s.time_width, s.dropout,
-            recompute=s.recompute,
+            s.blocks, recompute=s.recompute,
         )  # fmt: skip
         return DiffusionAutoencoder(
             encoder, painter, s.grid, s.latents, schedule, frames_first=s.halve == "plane",
@@ -196,7 +160,7 @@ class DiffAE(NeuralEncoder):
         self,
         images: Float32[np.ndarray, "batch ..."],
         direction: Float[np.ndarray, " k"],
-        amounts_sd: Float[np.ndarray, " amounts"],
+        amounts_sd: Sequence[float] | Float[np.ndarray, " amounts"],
         *,
         steps: int | None = None,
     ) -> Float32[np.ndarray, "batch amounts ..."]:
@@ -349,34 +313,3 @@ class DiffAE(NeuralEncoder):
     def _given(self, image: torch.Tensor) -> np.ndarray:
         out: np.ndarray = image.float().cpu().numpy().reshape(len(image), *self.grid)
         return out
-
-
-def _check_grid(s: DiffAESettings) -> None:
-    """Refuse grids with more axes than the network has."""
-    if len(s.grid) not in (0, 3) and not (len(s.grid) == 4 and s.grid[2] == 1):
-        raise UsageError(
-            explain(
-                f"the grid is {'x'.join(map(str, s.grid))}",
-                expected="(x, y, frames) or (x, y, 1, frames) of a cine, (x, y, z) of a brain",
-                do="Choose one slice of a stack of cines",
-            )
-        )
-
-
-def _check_levels(s: DiffAESettings) -> None:
-    """Refuse networks without levels, or that halve an image away."""
-    for name in ("multipliers", "encoder_multipliers"):
-        chosen = getattr(s, name)
-        if not chosen or min(chosen) < 1:
-            raise UsageError(
-                explain(f"{name} is {chosen}", expected="Whole numbers above 0, such as 1,1,2")
-            )
-        edge = min(s.grid[: 2 if s.halve == "plane" else 3], default=0)
-        if s.grid and 2 ** (len(chosen) - 1) > edge:
-            raise UsageError(
-                explain(
-                    f"{len(chosen)} {name} halve {edge} voxels {len(chosen) - 1} times",
-                    expected=f"At most {edge.bit_length()} levels at this grid",
-                    do=f"--set {name}={','.join(map(str, chosen[: edge.bit_length()]))}",
-                )
-            )

@@ -96,6 +96,8 @@ class SemanticEncoder(nn.Module):
         ``PLANE`` or ``VOLUME``.
     attention : int
         Level with attention, from 0; one that is not there leaves that of the middle.
+    n_blocks : int
+        Of each level.
 
     References
     ----------
@@ -105,14 +107,14 @@ class SemanticEncoder(nn.Module):
 
     def __init__(
         self, latents: int = 128, base: int = 32, multipliers: Sequence[int] = MULTIPLIERS,
-        halve: tuple[int, ...] = PLANE, attention: int = ATTENTION_LEVEL,
+        halve: tuple[int, ...] = PLANE, attention: int = ATTENTION_LEVEL, n_blocks: int = BLOCKS,
     ) -> None:  # fmt: skip
         super().__init__()
         self.multiples = tuple(n ** (len(multipliers) - 1) for n in halve)
         blocks: list[nn.Module] = [nn.Sequential(nn.Conv3d(1, base, 3, padding=1))]
         now = base
         for level, multiplier in enumerate(multipliers):
-            for _ in range(BLOCKS):
+            for _ in range(n_blocks):
                 layers: list[nn.Module] = [OneConvBlock(now, multiplier * base)]
                 now = multiplier * base
                 if level == attention:

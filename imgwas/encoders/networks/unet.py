@@ -14,11 +14,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from imgwas.encoders.networks.semantic import PLANE, Attention, group_norm, pad_to, zeroed
+from imgwas.encoders.networks.semantic import BLOCKS, PLANE, Attention, group_norm, pad_to, zeroed
 
 MULTIPLIERS = (1, 1, 2, 3, 4)
-#: Blocks a level on the way down; one more on the way up.
-BLOCKS = 2
 _LONGEST_PERIOD = 10_000
 
 
@@ -101,6 +99,8 @@ class UNet(nn.Module):
     n_time : int
         Numbers that a time is embedded in.
     dropout : float
+    n_blocks : int
+        Of each level on the way down; one more on the way up.
     recompute : bool
         Forget what is inside the blocks and compute it again for the gradient: less memory, about
         a third more time.
@@ -114,10 +114,10 @@ class UNet(nn.Module):
     def __init__(
         self, latents: int = 128, base: int = 32, multipliers: Sequence[int] = MULTIPLIERS,
         halve: tuple[int, ...] = PLANE, attention: int = 3, n_time: int = 128,
-        dropout: float = 0.1, *, recompute: bool = False,
+        dropout: float = 0.1, n_blocks: int = BLOCKS, *, recompute: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.base, self.recompute = base, recompute
+        self.base, self.n_blocks, self.recompute = base, n_blocks, recompute
         self.multiples = tuple(n ** (len(multipliers) - 1) for n in halve)
         self.time_embed = nn.Sequential(
             nn.Linear(base, n_time), nn.SiLU(), nn.Linear(n_time, n_time)
@@ -145,7 +145,7 @@ class UNet(nn.Module):
         stacks: list[list[int]] = [[] for _ in multipliers]
         stacks[0].append(now)
         for level, multiplier in enumerate(multipliers):
-            for _ in range(BLOCKS):
+            for _ in range(self.n_blocks):
                 layers: list[nn.Module] = [self._block(now, self.base * multiplier)]
                 now = self.base * multiplier
                 layers += [Attention(now)] if level == attention else []
@@ -163,13 +163,13 @@ class UNet(nn.Module):
         """Make the way up; return the channels at its end."""
         self.output_blocks = nn.ModuleList()
         for level in reversed(range(len(multipliers))):
-            for i in range(BLOCKS + 1):
+            for i in range(self.n_blocks + 1):
                 layers: list[nn.Module] = [
                     self._block(now + stacks[level].pop(), self.base * multipliers[level])
                 ]
                 now = self.base * multipliers[level]
                 layers += [Attention(now)] if level == attention else []
-                if level and i == BLOCKS:
+                if level and i == self.n_blocks:
                     layers.append(self._block(now, now, double=double))
                 self.output_blocks.append(nn.ModuleList(layers))
         return now
