@@ -48,6 +48,8 @@ from imgwas.errors import DegenerateError, UsageError, explain
 
 logger = logging.getLogger(__name__)
 
+#: Pictures to scores.
+Critic = Callable[[torch.Tensor], torch.Tensor]
 PLAYERS = ("generator", "discriminator", "inverter")
 #: Steps of this number and above are no steps of training: their random numbers are for judging.
 JUDGING = 2**40
@@ -346,7 +348,7 @@ def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
-def gradient_penalty(discriminator: nn.Module, real: torch.Tensor, fake: torch.Tensor) -> Ratio:
+def gradient_penalty(discriminator: Critic, real: torch.Tensor, fake: torch.Tensor) -> Ratio:
     r"""Return :math:`(|\nabla D(x)| - 1)^2` at random places between real and fake pictures.
 
     Gulrajani et al. (2017). In single precision, whatever the rest is in.
@@ -357,14 +359,14 @@ def gradient_penalty(discriminator: nn.Module, real: torch.Tensor, fake: torch.T
     return Ratio(((norms - 1) ** 2).sum(), _count(norms))
 
 
-def r1_penalty(discriminator: nn.Module, real: torch.Tensor) -> Ratio:
+def r1_penalty(discriminator: Critic, real: torch.Tensor) -> Ratio:
     r"""Return :math:`\tfrac12|\nabla D(x)|^2` at real pictures (Mescheder et al. 2018)."""
     at = real.float().detach().requires_grad_()
     slopes = _slopes(discriminator, at).flatten(1)
     return Ratio(0.5 * (slopes**2).sum(), _count(slopes))
 
 
-def _slopes(discriminator: nn.Module, at: torch.Tensor) -> torch.Tensor:
+def _slopes(discriminator: Critic, at: torch.Tensor) -> torch.Tensor:
     with torch.enable_grad(), torch.autocast(at.device.type, enabled=False):
         scores = discriminator(at)
         (slopes,) = torch.autograd.grad(scores.sum(), at, create_graph=True)
