@@ -18,7 +18,7 @@ UNFIT = 9
 
 EXAMPLE = """
 imgwas doctor
-imgwas doctor /scratch/results --torch
+imgwas doctor results --torch
 """
 _MARKS = {"good": " ", "note": "*", "bad": "!"}
 

@@ -150,7 +150,7 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Merge the YAML file and the words of the command line, which win."""
     from imgwas.checks import did_you_mean
     from imgwas.errors import UsageError, explain
-    from imgwas.settings import parse_assignments, read_yaml
+    from imgwas.settings import mapping, parse_assignments, read_yaml
 
     encoder: dict[str, Any] = {}
     training: dict[str, Any] = {}
@@ -165,8 +165,8 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
                         do=did_you_mean(key, ("encoder", "train")),
                     )
                 )
-        encoder.update(content.get("encoder") or {})
-        training.update(content.get("train") or {})
+        encoder.update(mapping(content.get("encoder"), f"{given['config']}: encoder"))
+        training.update(mapping(content.get("train"), f"{given['config']}: train"))
     encoder.update(parse_assignments(given["settings"]))
     training.update(parse_assignments(given["train_settings"]))
     if given["threads"]:

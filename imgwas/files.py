@@ -14,13 +14,15 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 from imgwas.errors import WriteError, explain
 
+#: Key of the digest that a JSON file carries of itself.
+SEAL = "seal_sha256"
 #: errno values that all mean "this place takes no more bytes".
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 #: errno values of file systems that have no hard links.
@@ -71,6 +73,17 @@ def host_digest() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Add a digest of everything else, so that :func:`read_json` notices any change."""
+    as_read: dict[str, Any] = json.loads(json.dumps(content))
+    return {**as_read, SEAL: _seal_of(as_read)}
+
+
+def _seal_of(content: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in content.items() if name != SEAL}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def publish_once(path: Path, content: Any) -> bool:
     """Publish JSON unless the name is taken; return whether this call took it.
 
@@ -117,8 +130,11 @@ def publish_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file that imgwas wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file that imgwas wrote; ``ValueError`` if it is none, or its seal is broken."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(content, dict) and SEAL in content and content.pop(SEAL) != _seal_of(content):
+        raise ValueError("it was changed or damaged after it was written")
+    return content
 
 
 def sync_folder(folder: Path) -> None:

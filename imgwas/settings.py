@@ -37,9 +37,19 @@ def build(cls: type[Settings], given: Mapping[str, Any], *, where: str = "settin
 
 def override(settings: Settings, given: Mapping[str, Any], *, where: str = "settings") -> Settings:
     """Return ``settings`` with some fields replaced; a dotted key reaches a nested field."""
-    for key, value in given.items():
+    for key, value in mapping(given, where).items():
         settings = _replace(settings, key.split("."), value, where)
     return settings
+
+
+def mapping(content: Any, where: str) -> Mapping[str, Any]:
+    """Return a mapping of names to values, empty for nothing; refuse anything else."""
+    if content is None or content == "":
+        return {}
+    if not isinstance(content, Mapping):
+        what = f"{where} is {str(content)[:40]!r}"
+        raise UsageError(explain(what, expected="Names and values are needed, such as a: 1"))
+    return content
 
 
 def _replace(settings: Any, keys: Sequence[str], value: Any, where: str) -> Any:

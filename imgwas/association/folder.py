@@ -11,7 +11,14 @@ from typing import Any
 
 from imgwas.association.parts import part_path, receipt_path
 from imgwas.errors import IncompleteError, InconsistentError, UsageError, WriteError, explain
-from imgwas.files import publish_json, publish_once, read_json, sha256_of, write_error
+from imgwas.files import (
+    publish_json,
+    publish_once,
+    read_json,
+    sealed,
+    sha256_of,
+    write_error,
+)
 from imgwas.locks import others, sweep
 from imgwas.sumstats.correlation import CORRELATION
 from imgwas.sumstats.probes import PROBES
@@ -63,9 +70,9 @@ def open_run(
                 do="Choose another --out or pass --overwrite",
             )
         )
-    if publish_once(path, description):
+    if publish_once(path, sealed(description)):
         return
-    before = _read_run(path)
+    before = _read_run(path, description)
     if before.get("digest") != description["digest"]:
         raise InconsistentError(difference(out, before, description))
 
@@ -81,14 +88,19 @@ def _refuse_to_clear(out: Path, working: Sequence[str]) -> None:
         )
 
 
-def _read_run(path: Path) -> dict[str, Any]:
+def _read_run(path: Path, description: Mapping[str, Any]) -> dict[str, Any]:
+    """Read ``run.json``; a damaged one is written again if every receipt is of this run."""
     try:
-        content = read_json(path)
-    except ValueError as error:
+        return dict(read_json(path))
+    except (ValueError, TypeError) as error:
+        receipts = [r for r in read_receipts(path.parent, description["n_parts"]) if r]
+        if receipts and all(r.get("digest") == description["digest"] for r in receipts):
+            logger.warning("%s is damaged and is written again", path)
+            publish_json(path, sealed(description))
+            return dict(description)
         raise InconsistentError(
-            explain(f"{path} is not readable as JSON", do="Pass --overwrite to start anew")
+            explain(f"{path} is damaged ({error})", do="Pass --overwrite to start anew")
         ) from error
-    return dict(content)
 
 
 def clear(out: Path) -> None:
@@ -139,7 +151,7 @@ def read_receipt(out: Path, part: int) -> dict[str, Any] | None:
     path = receipt_path(out, part)
     try:
         return dict(read_json(path))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return None
 
 
@@ -157,7 +169,7 @@ def complete(out: Path, n_parts: int, digest: str, totals: Mapping[str, Any]) ->
     parts = [
         {key: receipt[key] for key in ("part", "sha256", "bytes", "rows")} for receipt in receipts
     ]
-    publish_json(out / COMPLETE, {"parts": parts, **totals})
+    publish_json(out / COMPLETE, sealed({"parts": parts, **totals}))
     sweep(out, out / "parts")
 
 

@@ -18,7 +18,7 @@ from imgwas.association.dosage_reading import DosageBlock
 from imgwas.association.probing import BlockSums, add_products, publish_sums
 from imgwas.association.reading import DESIGNS, PackedBlock, VariantBlock
 from imgwas.association.task import AUTOSOME, ScanTask
-from imgwas.files import publish_bytes, publish_json
+from imgwas.files import publish_bytes, publish_json, sealed
 from imgwas.genotypes.counts import GenotypeCounts
 from imgwas.sumstats.joint import IN_SCAN
 from imgwas.types import DosageGenotypes
@@ -181,7 +181,7 @@ class PartBuilder:
         }
         if self.task.settings.heritability:
             receipt["probes"] = publish_sums(self.task, self.part, self._sums)
-        publish_json(receipt_path(self.task.out, self.part), receipt)
+        publish_json(receipt_path(self.task.out, self.part), sealed(receipt))
         return receipt
 
 

@@ -25,6 +25,8 @@ from imgwas.shapes import Float32, Float64
 MAX_VOXELS = 512_000_000
 #: A volume may grow by this factor when unpacked (an empty one reaches 1,000).
 MAX_RATIO = 1100
+#: Bytes after the voxels that are unpacked to reach the checksum.
+MAX_TRAILING = 1 << 28
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 #: first bytes -> what the file is, and what to do
 FOREIGN = {
@@ -355,8 +357,17 @@ def _voxels(stream: Any, header: VolumeHeader, name: str) -> np.ndarray:
             )
         )
     if isinstance(stream, gzip.GzipFile | zipfile.ZipExtFile):
-        _read(stream, 1, name)  # to the end, where the checksum is
+        _to_the_end(stream, name)
     return np.frombuffer(content, header.dtype)
+
+
+def _to_the_end(stream: Any, name: str) -> None:
+    """Unpack what follows the voxels: the checksum is at the very end."""
+    for _ in range(MAX_TRAILING >> 24):
+        if not _read(stream, 1 << 24, name):
+            return
+    what = f"{name} goes on for more than {MAX_TRAILING:,} bytes after its voxels"
+    raise MalformedError(explain(what, do="Copy the file again"))
 
 
 def _check_dimensions(grid: tuple[int, ...], welcome: tuple[int, ...], name: str) -> None:

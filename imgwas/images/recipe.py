@@ -68,9 +68,13 @@ class Recipe:
         names, given = [], {}
         for item in items:
             fields = item if isinstance(item, dict) else {str(item): {}}
+            if len(fields) != 1:
+                what = f"{path} has a step with {len(fields)} names"
+                raise UsageError(explain(what, expected="- zscore: {background: zero}"))
             ((name, values),) = fields.items()
             names.append(name)
-            given.update({f"{name}.{key}": value for key, value in (values or {}).items()})
+            more = settings.mapping(values, f"{path}: {name}")
+            given.update({f"{name}.{key}": value for key, value in more.items()})
         return cls.of(names, given)
 
     def as_json(self) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from imgwas.errors import IncompleteError, MalformedError, OpenError, explain
 from imgwas.files import read_json, sha256_of
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 _REPAIR = "Run the same imgwas associate command again: it computes what is missing or damaged"
@@ -27,7 +30,7 @@ class Part:
     def from_json(cls, folder: Path, receipt: Mapping[str, Any]) -> Part:
         """Read a receipt, or an element of ``RUN_COMPLETE.json``'s ``parts``."""
         path = folder / "parts" / f"part-{receipt['part']:05d}.parquet"
-        return cls(path, receipt["rows"], receipt["bytes"], receipt["sha256"])
+        return cls(path, int(receipt["rows"]), int(receipt["bytes"]), str(receipt["sha256"]))
 
     def problem(self, *, deep: bool = False) -> str:
         """What is wrong with the file, or an empty string."""
@@ -54,7 +57,8 @@ def open_folder(
     metadata = _read_run(folder)
     complete = folder / "RUN_COMPLETE.json"
     if complete.exists():
-        parts = [_part(folder, receipt, complete) for receipt in _json(complete)["parts"]]
+        receipts = _json(complete).get("parts", [])
+        parts = [_part(folder, receipt, complete) for receipt in receipts]
         _check_present(folder, parts)
         return metadata, parts, False
     parts = _finished(folder, metadata)
@@ -76,15 +80,24 @@ def open_folder(
 def other_files(folder: Path) -> list[dict[str, Any]]:
     """Files beside the parts that a finished run recorded: path, bytes and SHA-256 of each."""
     path = folder / "RUN_COMPLETE.json"
-    return list(_json(path).get("files", [])) if path.exists() else []
+    if not path.exists():
+        return []
+    try:
+        return [dict(entry) for entry in _json(path).get("files", [])]
+    except (MalformedError, TypeError, ValueError):
+        logger.warning("%s is damaged", path)  # the same scan run again writes it again
+        return []
 
 
 def problems_of_files(folder: Path, *, deep: bool = True) -> list[str]:
     """What is wrong with the files beside the parts, in sentences."""
-    parts = [
-        Part(folder / entry["path"], 0, entry["bytes"], entry["sha256"])
-        for entry in other_files(folder)
-    ]
+    try:
+        parts = [
+            Part(folder / str(entry["path"]), 0, entry["bytes"], entry["sha256"])
+            for entry in other_files(folder)
+        ]
+    except KeyError as error:
+        return [f"RUN_COMPLETE.json describes a file without {error}"]
     return [problem for part in parts if (problem := part.problem(deep=deep))]
 
 
@@ -114,12 +127,25 @@ def _read_run(folder: Path) -> dict[str, Any]:
                 do="Upgrade: pip install --upgrade imgwas",
             )
         )
+    _check_settings(metadata, path)
     lacking = {"latents", "quarantined", "settings", "samples", "n_parts"} - metadata.keys()
     if lacking:
         raise MalformedError(
             explain(f"{path} lacks {', '.join(sorted(lacking))}", do="Run the scan again")
         )
     return metadata
+
+
+def _check_settings(metadata: Mapping[str, Any], path: Path) -> None:
+    """Refuse a ``run.json`` without what every reader needs."""
+    settings, latents = metadata.get("settings", {}), metadata.get("latents", [])
+    good = isinstance(settings, dict) and isinstance(latents, list)
+    if good and all(isinstance(one, dict) and {"name", "group", "scale"} <= one.keys()
+                    for one in latents) and "missing_genotype" in settings:  # fmt: skip
+        return
+    if good and not {"settings", "latents"} <= metadata.keys():
+        return  # told by name
+    raise MalformedError(explain(f"{path} is damaged", do="Run the same scan again"))
 
 
 def _json(path: Path) -> dict[str, Any]:
