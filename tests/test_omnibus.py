@@ -10,7 +10,7 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
-from imgwas.association import scan
+from imgwas.association import launching
 from imgwas.association.engines import run_part
 from imgwas.association.task import save_task
 from imgwas.errors import InconsistentError
@@ -185,13 +185,13 @@ def test_parts_and_workers_change_nothing(tmp_path):
 
 
 def test_a_worker_that_maps_the_task_writes_the_same_bytes(tmp_path, monkeypatch):
-    made, seen, finish = complete(), [], scan._finish
+    made, seen, totals = complete(), [], launching.totals
 
     def keep(task, files):
         seen.append(task)
-        finish(task, files)
+        return totals(task, files)
 
-    monkeypatch.setattr(scan, "_finish", keep)
+    monkeypatch.setattr(launching, "totals", keep)
     results = made.scan(tmp_path / "a", omnibus=True)
     save_task(seen[0], tmp_path / "task")
     (tmp_path / "b" / "parts").mkdir(parents=True)

@@ -36,7 +36,7 @@ def begin(out: Path, part: int) -> None:
     """Note that a part is begun here."""
     path = path_of(out, part)
     try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as stream:
             stream.write(f"{socket.gethostname()} {os.getpid()}\n")
     except OSError as error:
