@@ -18,7 +18,7 @@ from imgwas.encoders.convert import convert_weights
 from imgwas.encoders.diffusion import Schedule
 from imgwas.encoders.encoding import encode_images
 from imgwas.encoders.fitting import fit
-from imgwas.encoders.networks.semantic import group_norm
+from imgwas.encoders.networks.semantic import Attention, group_norm
 from imgwas.encoders.networks.unet import ConditionedBlock, UNet, sines
 from imgwas.encoders.reconstruction import reconstruct_images
 from imgwas.images.volumes import ArrayImages
@@ -29,6 +29,7 @@ GRID = (8, 8, 8)
 TINY = {
     "base": 4, "multipliers": (1, 2), "encoder_multipliers": (1, 2), "blocks": 1, "halve": "volume",
     "latents": 3, "time_width": 8, "times": 100, "render_steps": 10, "invert_steps": 10,
+    "guesses": 1,
 }  # fmt: skip
 TRAIN = {"epochs": 2, "batch": 3, "epoch_share": 1.0, "score_epochs": 0, "threads": 1}
 
@@ -77,17 +78,15 @@ def test_published_sizes(base, parameters):
 
 
 def test_frames_are_never_merged_and_the_middle_has_eight_pixels():
-    with torch.device("meta"):
-        unet = UNet()
-        seen = []
-        unet.middle_block[1].register_forward_hook(lambda _m, x, _y: seen.append(x[0].shape))
-        for block in (*unet.input_blocks, *unet.output_blocks):
-            if len(block) > 1 and type(block[1]).__name__ == "Attention":
-                block[1].register_forward_hook(lambda _m, x, _y: seen.append(x[0].shape))
-        out = unet(torch.empty(2, 1, 50, 128, 128), torch.empty(2), torch.empty(2, 128))
-    assert out.shape == (2, 1, 50, 128, 128)
-    assert (2, 128, 50, 8, 8) in seen
-    assert [s for s in seen if s[1] == 96] == [(2, 96, 50, 16, 16)] * 5
+    unet = UNet(base=4)
+    seen = []
+    for module in unet.modules():
+        if isinstance(module, Attention):
+            module.register_forward_hook(lambda _m, x, _y: seen.append(tuple(x[0].shape[1:])))
+    with torch.no_grad():
+        out = unet(torch.zeros(1, 1, 2, 128, 128), torch.zeros(1), torch.zeros(1, 128))
+    assert out.shape == (1, 1, 2, 128, 128)
+    assert seen == [(12, 2, 16, 16)] * 2 + [(16, 2, 8, 8)] + [(12, 2, 16, 16)] * 3
 
 
 def block_without_conditions(block: ConditionedBlock, x: torch.Tensor) -> torch.Tensor:
@@ -227,17 +226,15 @@ def test_memory_can_be_saved_at_no_cost_in_gradients():
 
 def test_the_same_seed_gives_the_same_latents_and_pictures(images):
     one, two = (shaken(seed=3) for _ in range(2))
-    raw = images.values[:3]
+    raw = images.values[:2]
     np.testing.assert_array_equal(one.encode(raw), two.encode(raw))
-    np.testing.assert_array_equal(one.decode(one.encode(raw)), two.decode(two.encode(raw)))
     torch.manual_seed(99)  # chance plays no part
     np.testing.assert_array_equal(one.reconstruct(raw), two.reconstruct(raw))
     assert np.abs(one.encode(raw) - shaken(seed=4).encode(raw)).max() > 0.01
 
 
 def test_pictures_of_latents_alone_start_from_one_noise():
-    made = shaken()
-    codes = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
+    made, codes = shaken(), np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
     source = torch.Generator().manual_seed(1)
     noise = torch.randn(1, 1, *GRID, generator=source).numpy()[0].repeat(2, axis=0)
     np.testing.assert_allclose(made.decode(codes), made.render(codes, noise), atol=1e-6)
@@ -255,8 +252,8 @@ def test_pictures_stay_in_the_range_of_intensities():
 
 
 def test_guesses_steps_and_range_reach_the_inversion(images):
-    made = shaken({"guesses": 3, "clip": False})
-    image = made.normalise(torch.from_numpy(images.values[:2])).image
+    made = shaken({"guesses": 2, "clip": False})
+    image = made.normalise(torch.from_numpy(images.values[:1])).image
     codes = made.network.encoder(image)
 
     def guess(noisy, times):
@@ -264,10 +261,9 @@ def test_guesses_steps_and_range_reach_the_inversion(images):
 
     made.network.eval()
     with torch.no_grad():
-        for steps in (10, 20):
-            expected = ddim.invert(guess, image, Schedule(100), steps, repeats=2)[:, 0].numpy()
-            np.testing.assert_allclose(made.invert(images.values[:2], steps=steps), expected,
-                                       rtol=1e-3, atol=1e-3 * np.abs(expected).max())  # fmt: skip
+        expected = ddim.invert(guess, image, Schedule(100), 20, repeats=1)[:, 0].numpy()
+    found = made.invert(images.values[:1], steps=20)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
 def test_a_person_is_moved_by_standard_deviations_of_people():
@@ -309,9 +305,9 @@ def test_maps_use_finite_differences(images):
 
 def test_training_measures_people_and_pictures(images, tmp_path):
     made = fit("diffae", images, out=tmp_path, settings=TINY, device="cpu",
-               train=TRAIN | {"epochs": 4, "score_epochs": 2, "learning_rate": 1e-3})  # fmt: skip
+               train=TRAIN | {"epochs": 3, "score_epochs": 2, "learning_rate": 1e-3})  # fmt: skip
     scored = [row["epoch"] for row in made.history if "validation_ssim" in row]
-    assert scored == [2, 4]
+    assert scored == [2]
     header, first, second, *_ = (tmp_path / "history.csv").read_text().splitlines()
     assert header.split(",")[-2:] == ["validation_ssim", "validation_ssim_code"]
     assert first.endswith(",,")
@@ -386,7 +382,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("after", [5, pytest.param(9, marks=pytest.mark.slow)])
 def test_a_resumed_run_takes_the_same_steps(images, tmp_path, after):
-    train = TRAIN | {"save_steps": 1, "score_epochs": 1, "augment": "flip"}
+    train = TRAIN | {"save_steps": 1, "augment": "flip"}
     options = {"settings": TINY, "train": train, "device": "cpu"}
     whole = fit("diffae", images, out=tmp_path / "whole", **options)
     seen = []

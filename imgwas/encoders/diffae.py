@@ -104,7 +104,7 @@ class DiffAE(NeuralEncoder):
     def render(
         self,
         latents: Float[np.ndarray, "batch k"],
-        noise: Float[np.ndarray, "batch ..."],
+        noise: Float[np.ndarray, "noises ..."],
         *,
         steps: int | None = None,
     ) -> Float32[np.ndarray, "batch ..."]:
