@@ -58,7 +58,7 @@ GROUPS = {
         "check",
     ],
     "Output": ["out", "resume", "overwrite", "break_lock", "quiet", "verbose"],
-    "Compute": ["threads", "part_size", *launchers.NAMES],
+    "Compute": ["device", "threads", "part_size", *launchers.NAMES],
     "Jobs of a cluster": launchers.CLUSTER,
 }
 
@@ -162,6 +162,7 @@ GROUPS = {
 @click.option("--resume", is_flag=True, help="Insist that --out holds a run to continue.")
 @click.option("--overwrite", is_flag=True, help="Start anew where --out holds another run.")
 @click.option("--break-lock", is_flag=True, help="Take over the folder of a run known to be dead.")
+@options.scan_device
 @options.threads
 @launchers.launchers
 @click.option(
@@ -278,6 +279,7 @@ _PASSED = (
     "min_overlap",
     "training_people",
     "genome_build",
+    "device",
     "threads",
     "part_size",
     "finish",

@@ -115,6 +115,13 @@ def stack(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
 
 
 out_folder = click.option("--out", type=FOLDER, required=True, help="Folder for the results.")
+scan_device = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="cpu; cuda for every GPU; cuda:1 for one; auto for GPUs where there are any.",
+)
+
 threads = click.option(
     "--threads",
     type=click.IntRange(1, 1024),

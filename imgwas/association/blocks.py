@@ -28,6 +28,8 @@ EXPLAINED = 1e-8
 DOUBTFUL_SHARE = 0.05
 #: Above these, single-precision t statistics are computed again in double precision.
 LARGE_T, LARGE_R2 = 25.0, 0.25
+#: Multiply-adds of a thin product at once: fewer than a million, and OpenBLAS copies nothing first.
+THIN_PRODUCT = 800_000
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,25 @@ class GroupResult:
 
 
 class Workspace:
-    """Decode buffer and product buffer of one thread, made once and used for every block."""
+    """Decode buffer and product buffer of one thread, made once and used for every block.
+
+    :class:`imgwas.association.device.DeviceWorkspace` does the same on a GPU.
+    """
 
     def __init__(self, block_size: int, n_bytes: int, dtype: type[np.floating]) -> None:
         self.dtype = np.dtype(dtype)
         self.lookup = decode_table(self.dtype)
         self.dosage = np.zeros((block_size, n_bytes, 4), self.dtype)
         self._products: dict[int, np.ndarray] = {}
+
+    def load(self, coded: UInt8[np.ndarray, "variants bytes"]) -> None:
+        """Decode two-bit codes into the buffer, missing calls as zero."""
+        decode(coded, self)
+
+    def fill(self, gaps: Gaps, values: np.ndarray) -> None:
+        """Write one value per variant into its missing calls."""
+        flat = self.dosage.reshape(len(self.dosage), -1)
+        flat[gaps.rows, gaps.columns] = values[gaps.rows]
 
     def product(self, matrix: np.ndarray) -> np.ndarray:
         """Return ``dosage @ matrix`` for the whole buffer, so that its shape never changes."""
@@ -122,6 +136,16 @@ class Workspace:
         if out is None:
             out = self._products[n_columns] = np.empty((len(flat), n_columns), self.dtype)
         return np.matmul(flat, matrix, out=out)
+
+    def weighted(self, weights: np.ndarray, rows: slice) -> np.ndarray:
+        """``weights @ dosage[rows]``, in pieces so small that BLAS copies nothing first."""
+        dosage = self.dosage.reshape(len(self.dosage), -1)[rows]
+        product = np.empty((len(weights), dosage.shape[1]), self.dtype)
+        step = max(THIN_PRODUCT // max(weights.size, 1) // 64, 1) * 64
+        for start in range(0, dosage.shape[1], step):
+            people = slice(start, start + step)
+            np.matmul(weights, dosage[:, people], out=product[:, people])
+        return product
 
 
 @dataclass(frozen=True)
@@ -215,8 +239,7 @@ class GroupBlock:
     def fill_missing(self, value: np.ndarray) -> None:
         """Write one value per variant into the missing calls of the decode buffer."""
         if self.gaps.any_missing:
-            flat = self.workspace.dosage.reshape(len(self.workspace.dosage), -1)
-            flat[self.gaps.rows, self.gaps.columns] = value[self.gaps.rows]
+            self.workspace.fill(self.gaps, value)
 
     def rows_in_double(self, rows: np.ndarray) -> Float64[np.ndarray, "variants people"]:
         """Decode some variants again in double precision, missing calls at the group's mean."""

@@ -5,6 +5,7 @@ Every engine runs the same functions on the same parts, so the numbers cannot de
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from imgwas.association import attempts
 from imgwas.association.blocks import Workspace
+from imgwas.association.devices import choose_devices
 from imgwas.association.folder import read_receipt
 from imgwas.association.parts import PartBuilder, scan_rows
 from imgwas.association.task import ScanTask, load_task
@@ -24,6 +26,8 @@ from imgwas.types import Genotypes
 
 Receipt = dict[str, Any]
 _thread = threading.local()
+#: Threads take turns with the devices.
+_turns = itertools.count()
 #: Blocks that a thread computes before it reports: fewer reports, less waiting for one another.
 BLOCKS_PER_JOB = 4
 
@@ -130,10 +134,20 @@ def _workspace(task: ScanTask) -> Workspace:
     """Buffers of this thread, for this task."""
     held = getattr(_thread, "workspace", None)
     if held is None or held[0] is not task:
-        settings = task.settings
-        workspace = Workspace(settings.block_size, task.n_bytes, settings.dtype)
-        held = _thread.workspace = (task, workspace)
+        held = _thread.workspace = (task, make_workspace(task))
     return held[1]
+
+
+def make_workspace(task: ScanTask) -> Workspace:
+    """Buffers on the processor, or on one of the devices of the task."""
+    settings = task.settings
+    sizes = settings.block_size, task.n_bytes, settings.dtype
+    devices = choose_devices(settings.device)
+    if devices == ("cpu",):
+        return Workspace(*sizes)
+    from imgwas.association.device import DeviceWorkspace
+
+    return DeviceWorkspace(*sizes, devices[next(_turns) % len(devices)])
 
 
 def run_parts(

@@ -32,7 +32,6 @@ from imgwas.association.blocks import (
     GroupResult,
     Moments,
     Workspace,
-    decode,
     missing_positions,
     people_used,
     swap_alleles,
@@ -85,7 +84,7 @@ def scan_block(
     everyone = counts if counts is not None else count_packed(packed, None)
     flip = everyone.n_effect_homozygote > everyone.n_other_homozygote
     coded = swap_alleles(packed, flip)
-    decode(coded, workspace)
+    workspace.load(coded)
     gaps = missing_positions(coded, everyone)
     results: dict[int, GroupResult] = {}
     # a group with random vectors comes last: its means of missing calls stay in the buffer

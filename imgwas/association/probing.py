@@ -46,8 +46,6 @@ logger = logging.getLogger(__name__)
 
 #: A jackknife block has at least this many variants.
 FEWEST_IN_BLOCK = 5
-#: Multiply-adds of a thin product at once: fewer than a million, and OpenBLAS copies nothing first.
-AT_ONCE = 800_000
 
 
 def with_probes(groups: Sequence[GroupArrays]) -> list[GroupArrays]:
@@ -145,23 +143,12 @@ def add_products(
     weight = np.zeros(len(used))
     weight[used] = 1 / np.square(reference.scale[used])
     products = np.asarray((reference.probed * weight[:, None]).T, workspace.dtype)
-    dosage = workspace.dosage.reshape(len(workspace.dosage), -1)
     for block in np.unique(blocks[used]).tolist():
         inside = np.flatnonzero(blocks == block)
         at = slice(int(inside[0]), int(inside[-1]) + 1)
         # variants between them that are not of the block have weight zero
-        vector = _thin_product(np.ascontiguousarray(products[:, at]), dosage[at])
+        vector = workspace.weighted(np.ascontiguousarray(products[:, at]), at)
         sums.add(BlockSums({block: vector}, {block: int(used[inside].sum())}))
-
-
-def _thin_product(weights: np.ndarray, dosage: np.ndarray) -> np.ndarray:
-    """``weights @ dosage`` in pieces so small that BLAS copies nothing first."""
-    product = np.empty((len(weights), dosage.shape[1]), dosage.dtype)
-    step = max(AT_ONCE // max(weights.size, 1) // 64, 1) * 64
-    for start in range(0, dosage.shape[1], step):
-        people = slice(start, start + step)
-        np.matmul(weights, dosage[:, people], out=product[:, people])
-    return product
 
 
 def sums_path(out: Path, part: int) -> Path:

@@ -46,11 +46,18 @@ class ScanSettings:
     filters: VariantFilters = field(default_factory=VariantFilters)
     omnibus: bool = False
     heritability: bool = False
+    device: str = "cpu"
 
     def described(self) -> dict[str, Any]:
         """Fields for ``run.json``; what is off and came later is left out, as older runs do."""
-        later = {"omnibus": self.omnibus, "heritability": self.heritability}
-        fields = {name: value for name, value in asdict(self).items() if later.get(name, True)}
+        kind = self.device.split(":")[0]  # which of several is no matter of numbers
+        later = {
+            "omnibus": self.omnibus,
+            "heritability": self.heritability,
+            "device": kind != "cpu",
+        }
+        fields = asdict(self) | {"device": kind}
+        fields = {name: value for name, value in fields.items() if later.get(name, True)}
         return fields | {"filters": self.filters.described()}
 
     @property
