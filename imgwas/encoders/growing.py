@@ -84,7 +84,10 @@ class GrowingLoop(AdversarialLoop):
     def _settle(self) -> None:
         """End the game and measure what w is like."""
         super()._settle()
-        self.encoder.players.generator.measure_w(seed=self.settings.seed)
+        generator = self.encoder.players.generator
+        generator.measure_w(seed=self.settings.seed)
+        if self.ema is not None:
+            self.ema = {name: value.clone() for name, value in generator.state_dict().items()}
         alpha = self.encoder.players.grown[1]
         if alpha < 1:
             logger.warning(
