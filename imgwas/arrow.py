@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 def from_numpy(values: np.ndarray) -> pa.Array:
@@ -17,6 +18,16 @@ def from_numpy(values: np.ndarray) -> pa.Array:
     values = np.ascontiguousarray(values)
     kind = pa.from_numpy_dtype(values.dtype)
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+
+
+def with_nulls(values: np.ndarray) -> pa.Array:
+    """Wrap a floating-point array; NaN becomes null."""
+    missing = np.isnan(values)
+    if missing.all():
+        return pa.nulls(len(values), pa.from_numpy_dtype(values.dtype))
+    if not missing.any():
+        return from_numpy(values)
+    return pc.if_else(from_numpy(missing.view(np.uint8)).cast(pa.bool_()), None, from_numpy(values))
 
 
 def from_strings(values: Sequence[str]) -> pa.Array:

@@ -36,6 +36,18 @@ def plain(cohort, tmp_path_factory):
     return run(cohort, tmp_path_factory.mktemp("plain"), *GOOD)[1]
 
 
+def test_a_scan_wakes_nothing_that_is_slow_to_start(cohort, tmp_path):
+    """pyarrow imports pandas, 0.3 s of processor time, when it is given some kinds of arrays."""
+    script = (
+        "import sys; from imgwas_cli.main import run; code = run(sys.argv[1:]); "
+        "sys.exit(code or ' '.join({'pandas', 'scipy', 'torch'} & set(sys.modules)))"
+    )
+    words = [*GOOD, "--out", str(tmp_path / "results"), "--quiet"]
+    command = [sys.executable, "-c", script, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cohort)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def t_of(results: imgwas.SumStats, name: str) -> np.ndarray:
     table = results.latent(name)
     return (table["beta"] / table["standard_error"]).to_numpy()

@@ -211,4 +211,3 @@ def test_choosing(monkeypatch, caplog):
     with pytest.raises(UsageError, match="tpu"):
         choose_devices("tpu")
     assert DeviceError.exit_code == 16
-

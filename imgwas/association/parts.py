@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from imgwas.arrow import from_numpy
+from imgwas.arrow import from_numpy, with_nulls
 from imgwas.association.blocks import GroupResult, Workspace
 from imgwas.association.dosage_reading import DosageBlock
 from imgwas.association.probing import BlockSums, add_products, publish_sums
@@ -235,7 +235,7 @@ def _count_columns(blocks: list[BlockResult]) -> dict[str, pa.Array]:
         columns[name] = [getattr(block.diploid_counts, name) for block in blocks]
     arrays = {name: from_numpy(np.concatenate(v).astype(np.int32)) for name, v in columns.items()}
     quality = np.concatenate([block.quality for block in blocks]).astype(np.float32)
-    return arrays | {"imputation_r2": pa.array(quality, mask=np.isnan(quality))}
+    return arrays | {"imputation_r2": with_nulls(quality)}
 
 
 def _group_columns(results: list[GroupResult], group: int) -> dict[str, pa.Array]:
