@@ -44,6 +44,7 @@ COMMANDS = {
     "condition": ("imgwas_cli.condition", "independent signals within loci, exactly"),
     "finemap": ("imgwas_cli.condition", "credible sets of loci"),
     "map": ("imgwas_cli.map", "hits -> regions of the brain or heart, with their uncertainty"),
+    "traverse": ("imgwas_cli.traverse", "latents -> a page that shows what each of them moves"),
     "replicate": ("imgwas_cli.replicate", "leads in a scan of other people"),
     "interaction": ("imgwas_cli.replicate", "variants x sex or another environment"),
     "score": ("imgwas_cli.score", "polygenic scores: fit, apply, sum, evaluate, publish"),

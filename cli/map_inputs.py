@@ -57,11 +57,11 @@ def read_inputs(results: Path | None, given: dict[str, Any]) -> MapInputs:
     loaded = load_encoder(given["encoder"], device=str(choose_device(given["device"])))
     check_decodes(loaded.encoder)
     latents = check_same_encoder(read_latents(given["latents"]), loaded)
-    covariates = _covariates(given)
+    covariates = covariates_of(given)
     sumstats = None if results is None else open_sumstats(results)
-    groups = _directions(sumstats, latents, covariates, given)
+    groups = read_directions(sumstats, latents, covariates, given)
     images = open_images(given["images"], visit=given["visit"]) if given["images"] else None
-    affine = _affine(loaded, images)
+    affine = affine_of(loaded, images)
     atlas = _atlas(loaded, affine, given)
     mask = _mask(loaded, images, affine, atlas, given)
     people = choose_people(latents, given["people"], seed=given["seed"])
@@ -77,7 +77,8 @@ def read_inputs(results: Path | None, given: dict[str, Any]) -> MapInputs:
     )  # fmt: skip
 
 
-def _covariates(given: dict[str, Any]) -> Covariates | None:
+def covariates_of(given: dict[str, Any]) -> Covariates | None:
+    """Read the table of --covar."""
     from imgwas.tables import read_covariates
 
     if not given["covar"]:
@@ -85,7 +86,7 @@ def _covariates(given: dict[str, Any]) -> Covariates | None:
     return read_covariates(given["covar"], categorical=list(given["categorical"] or ()))
 
 
-def _directions(
+def read_directions(
     sumstats: SumStats | None,
     latents: Latents,
     covariates: Covariates | None,
@@ -209,7 +210,8 @@ def _traits(
     return list(groups.values())
 
 
-def _affine(loaded: Loaded, images: Images | None) -> np.ndarray:
+def affine_of(loaded: Loaded, images: Images | None) -> np.ndarray:
+    """Where the voxels lie, as images and encoder say, which must agree."""
     import numpy as np
 
     from imgwas.errors import InconsistentError, explain

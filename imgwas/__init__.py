@@ -47,6 +47,7 @@ _PUBLIC = {
     "apply_scores": "imgwas.genetics.polygenic_apply",
     "associate": "imgwas.association",
     "associate_traits": "imgwas.traits",
+    "average_start": "imgwas.brain.traversal",
     "build_cache": "imgwas.images.cache",
     "check_inputs": "imgwas.association.checking",
     "check_scan": "imgwas.association",
@@ -81,6 +82,7 @@ _PUBLIC = {
     "load_encoder": "imgwas.encoders.checkpoints",
     "local_cluster": "imgwas.cluster",
     "map_to_brain": "imgwas.brain.to_brain",
+    "measure_heart": "imgwas.brain.heart_function",
     "mostest": "imgwas.sumstats.mostest",
     "neg_log10_p_value": "imgwas.sumstats",
     "omnibus": "imgwas.sumstats.omnibus_table",
@@ -122,12 +124,14 @@ _PUBLIC = {
     "transform_latents": "imgwas.latents",
     "two_level_fdr": "imgwas.sumstats.two_level",
     "variance_explained": "imgwas.latents",
+    "walk_along": "imgwas.brain.traversal",
     "write_components": "imgwas.genetics.component_files",
     "write_heritability": "imgwas.genetics.heritability_files",
     "write_ld_scores": "imgwas.genetics.ld_scores",
     "write_pgs_catalog": "imgwas.genetics.polygenic_files",
     "write_report": "imgwas.report",
     "write_scores": "imgwas.genetics.polygenic_files",
+    "write_traversals": "imgwas.report.traverse",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -20,6 +20,8 @@ FEWEST_FRAMES, SMALLEST_POOL = 8, 4
 BLOOD = 0.6
 #: A ventricle loses at least this share of its picture; what loses less does not beat.
 LEAST_LOSS = 0.08
+#: A gap wider than this share of the ventricle's length is no septum, or the picture is blurred.
+THICKEST = 0.25
 #: Variance along its axis of half an ellipse, over the square of its length.
 _HALF_ELLIPSE = 0.25 - 16 / (9 * np.pi**2)
 
@@ -105,7 +107,7 @@ def find_chambers(picture: np.ndarray, *, left: Bool[np.ndarray, "x y"] | None =
     Blood is what is brighter than muscle, told apart by Otsu's threshold [1]_ within what moves.
     Pools are connected pixels that are blood in every frame; each frame is divided among them by
     the watershed. The left ventricle is the pool whose picture loses most; the right one is the
-    largest other pool that empties at the same time.
+    largest other pool that empties with it, its size weighed by the correlation of both curves.
 
     Parameters
     ----------
@@ -210,21 +212,40 @@ def _levels(cine: np.ndarray) -> tuple[float, float]:
 
 
 def _cores(shares: np.ndarray) -> np.ndarray:
-    """Connected pixels that are blood in every frame, numbered."""
+    """Connected pixels that are blood in every frame, numbered; pools that touch are parted.
+
+    Two chambers that a blurred valve joins come apart where blood is asked to be brighter, as long
+    as both parts are large: a fifth of what is left.
+    """
     from scipy import ndimage
 
-    always = shares.min(axis=2) > BLOOD
-    labels, n = ndimage.label(always)
-    sizes = np.bincount(labels.ravel(), minlength=n + 1)
-    kept = [k for k in range(1, n + 1) if sizes[k] >= SMALLEST_POOL]
-    if not kept:
+    least = ndimage.gaussian_filter(shares.min(axis=2), 0.7)
+    pools = _parts(least > BLOOD)
+    for level in np.arange(BLOOD + 0.05, 1.0, 0.05):
+        again = []
+        for pool in pools:
+            kept = pool & (least > level)
+            parts = [one for one in _parts(kept) if one.sum() >= 0.2 * kept.sum()]
+            again += parts if len(parts) > 1 else [pool]
+        pools = again
+    if not pools:
         raise DegenerateError(
             explain("no pixel is blood in every frame", expected="Bright pools of blood",
                     do="Look at the cine: is it one beat of a long-axis view?")
         )  # fmt: skip
-    numbers = np.zeros(n + 1, np.int32)
-    numbers[kept] = np.arange(1, len(kept) + 1)
-    return np.asarray(numbers[labels], np.int32)
+    cores = np.zeros(least.shape, np.int32)
+    for number, pool in enumerate(pools, start=1):
+        cores[pool] = number
+    return cores
+
+
+def _parts(mask: np.ndarray) -> list[np.ndarray]:
+    """Connected parts of a mask that are no specks."""
+    from scipy import ndimage
+
+    labels, n = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel(), minlength=n + 1)
+    return [labels == k for k in range(1, n + 1) if sizes[k] >= SMALLEST_POOL]
 
 
 def _basins(share: np.ndarray, cores: np.ndarray) -> np.ndarray:
@@ -266,7 +287,7 @@ def _right(
     cine: np.ndarray, cores: np.ndarray, left: int, levels: Chambers,
     areas: np.ndarray | None = None,
 ) -> int:  # fmt: skip
-    """Largest other pool that empties with the left ventricle; 0 if there is none."""
+    """The large other pool that empties with the left ventricle; 0 if there is none."""
     areas = _areas(cine, cores, levels) if areas is None else areas
     best, size = 0, 0.0
     for number, curve in enumerate(areas, start=1):
@@ -274,8 +295,8 @@ def _right(
         if number == left or not spread or np.ptp(curve) < LEAST_LOSS * curve.max():
             continue
         r = np.mean((curve - curve.mean()) * (areas[left - 1] - areas[left - 1].mean())) / spread
-        if r > 0.5 and curve.max() > size:
-            best, size = number, float(curve.max())
+        if r > 0.1 and r * curve.max() > size:
+            best, size = number, float(r * curve.max())
     return best
 
 
@@ -299,12 +320,14 @@ def _found_again(cine: np.ndarray, like: Chambers) -> Chambers:
         raise InconsistentError(
             explain(f"the cine has {cine.shape[:2]} pixels", expected=f"{like.cores.shape}")
         )
-    cores = _cores(like.share(cine))
-    left = _pool_in(cores, like.cores == like.left)
-    over = np.bincount(cores[like.cores == like.right], minlength=int(cores.max()) + 1)
-    over[[0, left]] = 0
-    right = int(over.argmax()) if like.right and over.any() else 0
-    return Chambers(cores, left, right, like.muscle, like.blood)
+    always = like.share(cine).min(axis=2) > BLOOD
+    cores = np.where(always, like.cores, 0).astype(np.int32)
+    if (cores == like.left).sum() < SMALLEST_POOL:
+        raise DegenerateError(
+            explain("the left ventricle is not where it was", expected="A heart like the first")
+        )
+    right = like.right if (cores == like.right).any() else 0
+    return Chambers(cores, like.left, right, like.muscle, like.blood)
 
 
 def _axis(pool: np.ndarray) -> np.ndarray:
@@ -347,13 +370,14 @@ def _septum(share: np.ndarray, found: Chambers) -> float:
     across = np.array([-axis[1], axis[0]])
     other = np.argwhere(found.cores == found.right).mean(axis=0)
     across = across if across @ (other - centre) > 0 else -across
+    length = _length(pool, axis)
     reach = np.arange(0, float(np.linalg.norm(share.shape)) / 2, 0.1)
     widths = []
-    for offset in np.linspace(-0.15, 0.15, 13) * _length(pool, axis):
+    for offset in np.linspace(-0.15, 0.15, 13) * length:
         line = (centre + offset * axis)[:, None] + across[:, None] * reach
         values = ndimage.map_coordinates(share, line, order=1, mode="constant", cval=0.0)
         width = _gap(values, reach)
-        if np.isfinite(width):
+        if width < THICKEST * length:
             widths.append(width)
     return float(np.median(widths)) if len(widths) >= 4 else float("nan")
 

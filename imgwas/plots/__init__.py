@@ -30,7 +30,7 @@ from imgwas.plots.regional_data import regional_data
 from imgwas.plots.style import new_axes, save_figure
 from imgwas.plots.survival import survival_curves
 from imgwas.plots.training import learning_curve
-from imgwas.plots.traversal import traversal_gif, traversal_strip
+from imgwas.plots.traversal import cine_ends, traversal_gif, traversal_strip
 from imgwas.plots.upset import shared_loci, upset
 from imgwas.plots.volcano import volcano
 
@@ -43,6 +43,7 @@ __all__ = [
     "brain_slices",
     "brisbane",
     "calibration_plot",
+    "cine_ends",
     "cine_film",
     "component_scatter",
     "correlation_heatmap",

@@ -50,7 +50,7 @@ def cine_film(
     Parameters
     ----------
     path : str or Path
-        Ends in .gif or, where ffmpeg is installed, in .mp4.
+        Ends in .gif, or in .mp4 (needs ffmpeg, or ``pip install 'imgwas[film]'``).
     original, shifted : (x, y, z, frames) arrays
     zooms : sequence of float
         Voxel sizes in mm along the first two axes.
@@ -72,22 +72,33 @@ def cine_film(
     Raises
     ------
     MissingLibraryError
-        If an .mp4 is asked for and ffmpeg is not installed.
+        If an .mp4 is asked for and there is no ffmpeg.
     """
     import matplotlib as mpl
 
-    path = Path(path)
-    check_option("the suffix of a film", path.suffix, [".gif", ".mp4"])
-    if path.suffix == ".mp4":
-        _ffmpeg()
+    path = check_film(path)
     check_range("seconds", seconds, low=0.1)
     pair = _cines(original, shifted, slice_index)
     with mpl.rc_context(RC):
         frames = list(_cine_frames(pair, zooms, labels, difference, dpi))
-    each = seconds / len(frames)
-    content = gif_bytes(frames, each) if path.suffix == ".gif" else _mp4_bytes(frames, each)
-    publish_bytes(path, content)
+    publish_bytes(path, film_bytes(frames, seconds / len(frames), path.suffix))
     return path
+
+
+def check_film(path: str | Path) -> Path:
+    """Refuse a suffix that is no film, and an .mp4 that nothing here can make."""
+    path = Path(path)
+    check_option("the suffix of a film", path.suffix, [".gif", ".mp4"])
+    if path.suffix == ".mp4":
+        find_ffmpeg()
+    return path
+
+
+def film_bytes(frames: Sequence[np.ndarray], seconds_each: float, suffix: str) -> bytes:
+    """Pack frames as a gif or an mp4, by the suffix of the file."""
+    if suffix == ".gif":
+        return gif_bytes(frames, seconds_each)
+    return _mp4_bytes(frames, seconds_each)
 
 
 def _cines(
@@ -173,14 +184,26 @@ def gif_bytes(frames: Sequence[np.ndarray], seconds_each: float) -> bytes:
     return stream.getvalue()
 
 
-def _ffmpeg() -> str:
+def find_ffmpeg() -> str:
+    """Path of ffmpeg: the one that is installed, or that of imageio-ffmpeg.
+
+    Raises
+    ------
+    MissingLibraryError
+        If there is neither.
+    """
     found = shutil.which("ffmpeg")
-    if found is None:
+    if found is not None:
+        return found
+    try:
+        import imageio_ffmpeg
+
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError) as error:
         raise MissingLibraryError(
             explain("an .mp4 needs the program ffmpeg, which is not installed",
-                    do="Install ffmpeg, or write a .gif")
-        )  # fmt: skip
-    return found
+                    do="Write a .gif, install ffmpeg, or pip install 'imgwas[film]'")
+        ) from error  # fmt: skip
 
 
 def _mp4_bytes(frames: Sequence[np.ndarray], seconds_each: float) -> bytes:
@@ -188,7 +211,7 @@ def _mp4_bytes(frames: Sequence[np.ndarray], seconds_each: float) -> bytes:
     height, width = (n - n % 2 for n in frames[0].shape[:2])
     with tempfile.TemporaryDirectory(prefix="imgwas") as folder:
         target = Path(folder) / "film.mp4"
-        command = [_ffmpeg(), "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
+        command = [find_ffmpeg(), "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
                    "-s", f"{width}x{height}", "-r", f"{1 / seconds_each:.6f}", "-i", "-",
                    "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(target)]  # fmt: skip
         raw = b"".join(np.ascontiguousarray(f[:height, :width]).tobytes() for f in frames)

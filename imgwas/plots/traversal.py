@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imgwas.brain.heart_function import as_cine
 from imgwas.checks import check_option, check_range
 from imgwas.errors import (
     DegenerateError,
@@ -17,7 +18,7 @@ from imgwas.errors import (
 )
 from imgwas.files import publish_bytes
 from imgwas.plots.brain_slices import name_row, point_of
-from imgwas.plots.films import gif_bytes, pixels
+from imgwas.plots.films import check_film, film_bytes, pixels
 from imgwas.plots.layers import LETTERS, layer_of
 from imgwas.plots.panels import (
     BAR,
@@ -32,7 +33,7 @@ from imgwas.plots.panels import (
     signed_number,
     sizes,
 )
-from imgwas.plots.planes import PLANES, Scene, draw_plane, limit_of, window_of
+from imgwas.plots.planes import PLANES, Scene, draw_plane, finer, limit_of, tones, window_of
 from imgwas.plots.style import RC, TWO_COLUMNS
 
 if TYPE_CHECKING:
@@ -114,8 +115,84 @@ def traversal_strip(
     return figure
 
 
-def _amounts(images: np.ndarray, amounts: Sequence[float], *, needs_zero: bool) -> list[float]:
-    if images.ndim != 4 or len(images) != len(amounts):
+def cine_ends(
+    images: np.ndarray,
+    amounts_sd: Sequence[float],
+    frames: Sequence[tuple[int, int]],
+    *,
+    zooms: Sequence[float] = (1.0, 1.0),
+    title: str = "",
+    unit: str = "intensity",
+) -> Figure:
+    """Draw a heart at the ends of diastole and systole, at several amounts along a direction.
+
+    A column an amount; two rows of pictures in one intensity window, and their differences from
+    amount 0. The first axis runs to the right, the second upwards.
+
+    Parameters
+    ----------
+    images : (amounts, x, y, frames) or (amounts, x, y, slices, frames) array
+        Of several slices the middle one is drawn.
+    amounts_sd : sequence of float
+        How far each cine was moved, in SD of the direction; increasing, 0 among them.
+    frames : sequence of (int, int)
+        Frames at the ends of diastole and of systole, for each amount.
+    zooms : sequence of float
+        Voxel sizes in mm along the first two axes.
+    title : str
+        What was moved.
+    unit : str
+        Unit of the differences.
+
+    Returns
+    -------
+    Figure
+    """
+    import matplotlib as mpl
+
+    amounts = _amounts(images, amounts_sd, needs_zero=True, axes=(4, 5))
+    if len(frames) != len(amounts):
+        raise InconsistentError(
+            explain(f"{len(frames)} pairs of frames were given", expected=f"{len(amounts)}")
+        )
+    cines = [as_cine(image) for image in images]
+    middle = amounts.index(0.0)
+    low, high = (float(v) for v in np.percentile(cines[middle], [0.5, 99.7]))
+    rows = [[cine[:, :, pair[end]] for cine, pair in zip(cines, frames, strict=True)]
+            for end in (0, 1)]  # fmt: skip
+    rows += [[picture - row[middle] for picture in row] for row in rows]
+    limit = limit_of(np.stack([*rows[2], *rows[3]]))
+    wide, tall = cines[0].shape[0] * zooms[0], cines[0].shape[1] * zooms[1]
+    margin = 0.22
+    with mpl.rc_context(RC):
+        each = (TWO_COLUMNS - margin - BAR) / len(amounts)
+        figure = new_figure(TWO_COLUMNS, 4 * each * tall / wide + 2 * TITLE)
+        width, height = inches(figure)
+        room = (margin, 0.02, width - margin - BAR, height - 2 * TITLE)
+        grid = rows_of_panels(figure, [[(wide, tall)] * len(amounts)] * 4, room, gap=(GAP / 2, GAP))
+        for number, (axes, row) in enumerate(zip(grid, rows, strict=True)):
+            signed = number > 1
+            for ax, picture in zip(axes, row, strict=True):
+                ax.set_axis_off()
+                ax.imshow(
+                    finer(picture.T), cmap=tones(False) if signed else "gray", origin="lower",
+                    vmin=-limit if signed else low, vmax=limit if signed else high,
+                    extent=(0, wide, 0, tall), interpolation="bilinear",
+                )  # fmt: skip
+            name_row(figure, axes[0], ("diastole", "systole", "Δ diastole", "Δ systole")[number])
+        for ax, amount in zip(grid[0], amounts, strict=True):
+            ax.set_title(sd_label(amount), fontsize=7, pad=3)
+        figure.text(0.01, 1 - 0.06 / height, title, va="top", fontsize=8)
+        box = grid[3][-1].get_position(), grid[2][-1].get_position()
+        place = (width - BAR + 0.1, box[0].y0 * height, 0.09, (box[1].y1 - box[0].y0) * height)
+        colour_bar(figure, Scene(limit=limit), unit, place)
+    return figure
+
+
+def _amounts(
+    images: np.ndarray, amounts: Sequence[float], *, needs_zero: bool, axes: tuple[int, ...] = (4,)
+) -> list[float]:
+    if images.ndim not in axes or len(images) != len(amounts):
         raise InconsistentError(
             explain(f"the images have shape {images.shape}",
                     expected=f"({len(amounts)}, x, y, z): one image for each of the amounts")
@@ -176,7 +253,7 @@ def traversal_gif(
     Parameters
     ----------
     path : str or Path
-        Ends in .gif. The file appears when it is complete.
+        Ends in .gif, or in .mp4 (needs ffmpeg, or ``pip install 'imgwas[film]'``).
     images : (amounts, x, y, z) array
         Shown in one intensity window.
     amounts_sd : sequence of float
@@ -200,8 +277,7 @@ def traversal_gif(
     """
     import matplotlib as mpl
 
-    path = Path(path)
-    check_option("the suffix of a film", path.suffix, [".gif"])
+    path = check_film(path)
     check_range("seconds", seconds, low=0.1)
     amounts = _amounts(images, amounts_sd, needs_zero=False)
     scenes, _ = _scenes(images, amounts, affine, radiological, False)
@@ -210,7 +286,8 @@ def traversal_gif(
     with mpl.rc_context(RC):
         drawn = [_traversal_frame(scene, place, amount, (amounts[0], amounts[-1]), title, dpi)
                  for scene, amount in zip(scenes, amounts, strict=True)]  # fmt: skip
-    publish_bytes(path, gif_bytes([drawn[i] for i in order], seconds / len(order)))
+    content = film_bytes([drawn[i] for i in order], seconds / len(order), path.suffix)
+    publish_bytes(path, content)
     return path
 
 
