@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imgwas.arrow import from_strings, to_numpy
+from imgwas.arrow import from_numpy, from_strings, to_numpy
 from imgwas.errors import DegenerateError, UsageError, explain
 from imgwas.tables.columns import (
     MISSING,
@@ -192,7 +192,8 @@ def _indicators(
         )
     if len(levels) > 1:
         logger.info("covariate %s: %d labels, %s the reference", name, len(levels), levels[0])
-    code = to_numpy(pc.fill_null(pc.index_in(text, value_set=from_strings(levels)), -1))
+    none = from_numpy(np.array([-1], np.int32))[0]
+    code = to_numpy(pc.fill_null(pc.index_in(text, value_set=from_strings(levels)), none))
     missing = code < 0
     if len(levels) < 2:  # a constant, which the design leaves out and says so
         return Block({name: np.where(missing, np.nan, 1.0)}, is_label=True)
