@@ -40,7 +40,7 @@ def test_a_scan_wakes_nothing_that_is_slow_to_start(cohort, tmp_path):
     """pyarrow imports pandas, 0.3 s of processor time, when it is given some kinds of arrays."""
     script = (
         "import sys; from imgwas_cli.main import run; code = run(sys.argv[1:]); "
-        "sys.exit(code or ' '.join({'pandas', 'scipy', 'torch'} & set(sys.modules)))"
+        "sys.exit(code or ' '.join({'pandas', 'scipy', 'torch'} & set(sys.modules)) or 0)"
     )
     words = [*GOOD, "--out", str(tmp_path / "results"), "--quiet"]
     command = [sys.executable, "-c", script, *words]
