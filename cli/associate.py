@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from imgwas_cli import launchers, logs, options
+from imgwas_cli.genotype_input import GENOTYPES, check_named, open_named, source_and_options
 from imgwas_cli.options import FILE, CommaList, Command
 
 if TYPE_CHECKING:
     from imgwas.association import Selection
     from imgwas.association.progress import Progress
-    from imgwas.types import Covariates, Latents, PackedGenotypes
+    from imgwas.types import Covariates, DosageGenotypes, Genotypes, Latents, PackedGenotypes
 
 logger = logging.getLogger("imgwas.cli")
 
@@ -27,13 +28,7 @@ imgwas associate --bfile 'chr{chr}' --pheno traits.txt --covar covariates.tsv \\
 
 GROUPS = {
     "Input": [
-        "bfile",
-        "bed",
-        "bim",
-        "fam",
-        "effect_allele",
-        "allow_nonzero_padding",
-        "allow_constant_sample",
+        *GENOTYPES,
         "latents",
         "pheno",
         "latent_name",
@@ -46,7 +41,17 @@ GROUPS = {
         "genome_build",
     ],
     "Samples": ["keep", "remove", "mind", "min_overlap", "training_people"],
-    "Variants": ["chromosomes", "extract", "exclude", "maf", "mac", "geno", "hwe", "nonfounders"],
+    "Variants": [
+        "chromosomes",
+        "extract",
+        "exclude",
+        "maf",
+        "mac",
+        "geno",
+        "hwe",
+        "nonfounders",
+        "info",
+    ],
     "Model": [
         "missing_genotype",
         "rank_normal",
@@ -120,6 +125,11 @@ GROUPS = {
     "--geno", type=click.FloatRange(0, 1), help="Upper limit of a variant's missing rate."
 )
 @click.option("--hwe", type=click.FloatRange(0, 1), help="Lower limit of the exact HWE P value.")
+@click.option(
+    "--info",
+    type=click.FloatRange(0, 1),
+    help="Lower limit of imputation quality: INFO of .bgen, MaCH r2 of dosages.",
+)
 @click.option("--nonfounders", is_flag=True, help="Count everyone, not founders only, in filters.")
 @click.option(
     "--missing-genotype",
@@ -212,7 +222,7 @@ def _associate(given: dict[str, Any]) -> None:
         genotypes = _open_genotypes(given)
         latents, covariates = reading_latents.result(), reading_covariates.result()
     selection = _select(genotypes, given)
-    filters = {name: given[name] for name in ("maf", "mac", "geno", "hwe", "nonfounders")}
+    filters = {name: given[name] for name in ("maf", "mac", "geno", "hwe", "nonfounders", "info")}
     part = launchers.share_of(given["part"])
     with launchers.client_for(given, given["out"]) as client:
         sumstats = imgwas.associate(
@@ -298,8 +308,7 @@ def choose_progress(*, quiet: bool) -> Progress:
 def _check_options(given: dict[str, Any]) -> None:
     from imgwas.errors import InconsistentError, UsageError, explain
 
-    if (given["bfile"] is None) == (given["bed"] is None):
-        raise UsageError("Name the genotypes by --bfile PREFIX or by --bed FILE, one of the two.")
+    check_named(given)
     if (given["latents"] is None) == (given["pheno"] is None):
         raise UsageError("Name the latents by --latents FILE or by --pheno FILE, one of the two.")
     if given["covar"] is None:
@@ -325,25 +334,13 @@ def _open_log(out: Path) -> None:
         raise write_error(out / "log-1.txt", error) from error
 
 
-def genotype_source(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Where the genotypes are, and the options to open them with."""
-    allele = given["effect_allele"]
-    choice = allele if allele in ("a1", "a2") else Path(allele)
-    names = ("bim", "fam", "allow_nonzero_padding", "allow_constant_sample")
-    options = {name: given[name] for name in names}
-    return given["bfile"] or given["bed"], {"effect_allele": choice, **options}
-
-
-def _open_genotypes(given: dict[str, Any]) -> PackedGenotypes:
-    from imgwas.genotypes import open_genotypes
-
-    source, options = genotype_source(given)
-    genotypes = open_genotypes(source, **options)
+def _open_genotypes(given: dict[str, Any]) -> PackedGenotypes | DosageGenotypes:
+    genotypes = open_named(given)
     logger.info(
         "genotypes %s variants x %s samples in %s",
         f"{genotypes.n_variants:,}",
         f"{genotypes.n_samples:,}",
-        source,
+        source_and_options(given)[0],
     )
     return genotypes
 
@@ -379,7 +376,7 @@ def _read_covariates(given: dict[str, Any]) -> Covariates | None:
     )
 
 
-def _select(genotypes: PackedGenotypes, given: dict[str, Any]) -> Selection:
+def _select(genotypes: Genotypes, given: dict[str, Any]) -> Selection:
     from imgwas.association import select
 
     return select(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from imgwas_cli import associate as scan
 from imgwas_cli import logs
+from imgwas_cli.genotype_input import is_named, source_and_options
 from imgwas_cli.options import FOLDER, Command
 
 logger = logging.getLogger("imgwas.cli")
@@ -53,7 +54,7 @@ def _check(**given: Any) -> int:
     report.attempt(
         "command line", scan._check_options, {**given, "resume": given["resume"] and given["out"]}
     )
-    if given["bfile"] or given["bed"]:
+    if is_named(given):
         found = _report(given)
         report = InputReport(report.problems, found.warnings, found.funnel)
         for problem in found.problems:
@@ -82,7 +83,7 @@ def _report(given: dict[str, Any]) -> Any:
     more = ("training_people", "rank_normal", "id_column", "neg9", "out", "full")
     options = {name: given[name] for name in (*same, *more)}
     options["chromosomes"] = scan._flat(given["chromosomes"])
-    source, genotype_options = scan.genotype_source(given)
+    source, genotype_options = source_and_options(given)
     return check_inputs(
         source,
         latents=given["latents"],

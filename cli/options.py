@@ -149,6 +149,13 @@ genotype_input = stack(
             metavar="FILE",
             help="A .bed file (or its prefix), with the .bim and .fam beside it.",
         ),
+        click.option(
+            "--pfile",
+            metavar="PREFIX",
+            help="PREFIX.pgen, PREFIX.pvar (or .pvar.zst) and PREFIX.psam of PLINK 2.",
+        ),
+        click.option("--bgen", metavar="FILE", help="A .bgen file of probabilities."),
+        click.option("--vcf", metavar="FILE", help="A .vcf.gz or .bcf file, unpacked once."),
         click.option("--bim", type=FILE, help="A .bim file of another name."),
         click.option("--fam", type=FILE, help="A .fam file of another name."),
         click.option(
@@ -156,7 +163,24 @@ genotype_input = stack(
             metavar="a1|a2|FILE",
             default="a1",
             show_default=True,
-            help="Allele to count: column 5 or 6 of the .bim, or a file of variant id and allele.",
+            help="Allele to count: column 5 or 6 of the .bim (ALT or REF), or a file of variant id "
+            "and allele.",
+        ),
+        click.option("--psam", type=FILE, help="A .psam file of another name; sexes for --vcf."),
+        click.option(
+            "--sample",
+            metavar="FILE",
+            help="The .sample file of --bgen; by default the one beside it, or its own ids.",
+        ),
+        click.option(
+            "--multiallelic",
+            type=click.Choice(["refuse", "skip", "split"]),
+            default="refuse",
+            show_default=True,
+            help="Variants of three or more alleles (not of a .bed).",
+        ),
+        click.option(
+            "--cache", type=FOLDER, help="Where --vcf is unpacked; FILE.imgwas by default."
         ),
         click.option(
             "--allow-nonzero-padding",

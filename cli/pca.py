@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from imgwas_cli import logs, options
+from imgwas_cli.genotype_input import GENOTYPES, open_named
 from imgwas_cli.options import FILE, Command, stack
 from imgwas_cli.running import bar, people
 
@@ -26,8 +27,7 @@ imgwas pca --bfile others --project pcs.loadings.tsv.gz --out others_pcs.tsv
 
 GROUPS = {
     "Genotypes": [
-        "bfile", "bed", "bim", "fam", "effect_allele", "allow_nonzero_padding",
-        "allow_constant_sample",
+        *GENOTYPES,
     ],
     "People": ["keep", "remove", "fit", "fit_remove"],
     "Variants": [
@@ -103,15 +103,10 @@ def pca(out: Path, **given: Any) -> None:
 
 
 def open_input(given: dict[str, Any]) -> PackedGenotypes:
-    """Open the genotypes that the shared options name."""
-    from imgwas.errors import UsageError
-    from imgwas.genotypes import open_genotypes
+    """Open the genotypes that the shared options name, as calls."""
+    from imgwas.genotypes import hard_calls
 
-    source = given["bfile"] or given["bed"]
-    if source is None:
-        raise UsageError("no genotypes are named: give --bfile PREFIX.")
-    passed = ("bim", "fam", "effect_allele", "allow_nonzero_padding", "allow_constant_sample")
-    return open_genotypes(source, **{name: given[name] for name in passed})
+    return hard_calls(open_named(given))
 
 
 def chosen_rows(genotypes: PackedGenotypes, given: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from imgwas_cli import logs, options
+from imgwas_cli.genotype_input import GENOTYPES
 from imgwas_cli.options import Command
 from imgwas_cli.pca import chosen_rows, open_input, variant_lists
 from imgwas_cli.running import bar, people
@@ -15,10 +16,7 @@ from imgwas_cli.running import bar, people
 logger = logging.getLogger("imgwas.cli")
 
 GROUPS = {
-    "Genotypes": [
-        "bfile", "bed", "bim", "fam", "effect_allele", "allow_nonzero_padding",
-        "allow_constant_sample",
-    ],
+    "Genotypes": GENOTYPES,
     "Who and what": ["keep", "remove", "extract", "exclude", "nonfounders"],
     "Sex": ["max_female_f", "min_male_f"],
     "Output": ["out", "quiet", "verbose"],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from imgwas_cli.genotype_input import SOURCES
 from imgwas_cli.options import FILE, CommaList, stack
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ inputs = stack(
     [
         click.option("--bfile", metavar="PREFIX", help="Genotypes of the scan, if they moved."),
         click.option("--bed", metavar="FILE", help="The same as a .bed file."),
+        click.option("--pfile", metavar="PREFIX", help="The same as a .pgen fileset."),
+        click.option("--bgen", metavar="FILE", help="The same as a .bgen file."),
+        click.option("--sample", metavar="FILE", help="The .sample file of --bgen."),
+        click.option("--vcf", metavar="FILE", help="The same as a VCF or BCF file."),
         click.option("--latents", type=FILE, help="Latents of the scan, if they moved."),
         click.option("--pheno", type=FILE, help="The same as PLINK or REGENIE text."),
         click.option("--covar", type=FILE, help="Covariates of the scan, if they moved."),
@@ -32,10 +37,10 @@ inputs = stack(
         click.option("--remove", type=FILE, multiple=True, help="As for the scan."),
     ]
 )
-NAMES = ["bfile", "bed", "latents", "pheno", "covar", "covar_name", "categorical", "formula",
+NAMES = [*SOURCES, "sample", "latents", "pheno", "covar", "covar_name", "categorical", "formula",
          "id_column", "keep", "remove"]  # fmt: skip
 #: Giving one of a pair replaces the other.
-PAIRS = [{"bfile", "bed"}, {"latents", "pheno"}]
+PAIRS = [set(SOURCES), {"latents", "pheno"}]
 
 
 def open_scan(results: Path, given: dict[str, Any]) -> tuple[SumStats, PackedGenotypes, Design]:
@@ -52,11 +57,12 @@ def open_scan(results: Path, given: dict[str, Any]) -> tuple[SumStats, PackedGen
 
     from imgwas.association import build_design
     from imgwas.association.seen import without_training_people
+    from imgwas.genotypes import hard_calls
     from imgwas.sumstats import open_sumstats
 
     sumstats = open_sumstats(results)
     options = _options(sumstats, given)
-    genotypes = scan._open_genotypes(options)
+    genotypes = hard_calls(scan._open_genotypes(options))
     latents = without_training_people(scan._read_latents(options), options["training_people"])
     settings = sumstats.metadata["settings"]
     design = build_design(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from imgwas_cli import logs, options
+from imgwas_cli.genotype_input import GENOTYPES
 from imgwas_cli.options import FILE, FOLDER, Command
 from imgwas_cli.running import bar
 from imgwas_cli.table_inputs import open_genotypes, read_covariates, read_latents, table_options
@@ -134,7 +135,7 @@ imgwas interaction --bfile cohort --latents latents.parquet --covar covariates.t
     cls=Command,
     example=INTERACTION,
     groups={
-        "Genotypes": ["bfile", "bed", "bim", "fam", "effect_allele", "variants"],
+        "Genotypes": [*GENOTYPES, "variants"],
         "Tables": ["latents", "pheno", "covar", "covar_name", "categorical", "formula",
                    "max_levels", "id_column", "neg9"],
         "Model": ["environment", "without_covariates", "model_errors"],

@@ -55,19 +55,19 @@ def panel_inputs(
 ) -> tuple[SumStats, PackedGenotypes, np.ndarray | None]:
     """Results, genotypes, and whom to measure LD among.
 
-    With --bfile or --bed: everyone in them, or whom --keep and --remove leave. Without: exactly the
-    people of the scan, by reading again what its recorded command names.
+    With --bfile (or another format): everyone in them, or whom --keep and --remove leave. Without:
+    exactly the people of the scan, by reading again what its recorded command names.
     """
     from imgwas_cli import recorded
+    from imgwas_cli.genotype_input import is_named, open_named
 
     from imgwas.genetics.matching import listed_columns
-    from imgwas.genotypes import open_genotypes
+    from imgwas.genotypes import hard_calls
     from imgwas.sumstats import open_sumstats
 
-    source = given["bfile"] or given["bed"]
-    if source is None or given["latents"] or given["pheno"]:
+    if not is_named(given) or given["latents"] or given["pheno"]:
         sumstats, genotypes, design = recorded.open_scan(results, given)
         return sumstats, genotypes, design.sample_columns
-    genotypes = open_genotypes(source)
+    genotypes = hard_calls(open_named(given))
     columns = listed_columns(genotypes.samples, given["keep"], given["remove"])
     return open_sumstats(results), genotypes, columns

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from imgwas_cli.genotype_input import open_named
 from imgwas_cli.options import FILE, CommaList, stack
 from imgwas_cli.study_inputs import flat
 
 if TYPE_CHECKING:
-    from imgwas.types import Covariates, Latents, PackedGenotypes
+    from imgwas.types import Covariates, DosageGenotypes, Latents, PackedGenotypes
 
 table_options = stack(
     [
@@ -38,21 +38,9 @@ table_options = stack(
 )  # fmt: skip
 
 
-def open_genotypes(given: dict[str, Any]) -> PackedGenotypes:
-    """Open the genotypes of --bfile or --bed."""
-    from imgwas import genotypes
-    from imgwas.errors import UsageError
-
-    source = given["bfile"] or given["bed"]
-    if (given["bfile"] is None) == (given["bed"] is None):
-        raise UsageError("Name the genotypes by --bfile PREFIX or by --bed FILE, one of the two.")
-    allele = given["effect_allele"]
-    names = ("bim", "fam", "allow_nonzero_padding", "allow_constant_sample")
-    return genotypes.open_genotypes(
-        source,
-        effect_allele=allele if allele in ("a1", "a2") else Path(allele),
-        **{name: given[name] for name in names},
-    )
+def open_genotypes(given: dict[str, Any]) -> PackedGenotypes | DosageGenotypes:
+    """Open the genotypes that one of the options names."""
+    return open_named(given)
 
 
 def read_latents(given: dict[str, Any]) -> Latents:

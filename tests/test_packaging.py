@@ -58,7 +58,7 @@ def extra(name: str) -> set[str]:
 
 
 DECLARED = names_of(PROJECT["project"]["dependencies"])
-EXTRA_NAMES = ("register", "dicom", "hdf5", "predict", "tensorboard", "slurm")
+EXTRA_NAMES = ("register", "dicom", "pgen", "vcf", "hdf5", "predict", "tensorboard", "slurm")
 EXTRAS = set().union(*map(extra, EXTRA_NAMES))
 
 

@@ -22,7 +22,7 @@ from imgwas.genotypes import open_genotypes
 from imgwas.genotypes.diagnosis import diagnose_filesets, words_of
 from imgwas.tables import read_covariates, read_id_list, read_latents, read_phenotypes
 from imgwas.tables.diagnosis import TableDiagnosis, diagnose_table
-from imgwas.types import Covariates, Latents, PackedGenotypes, Samples
+from imgwas.types import Covariates, Genotypes, Latents, Samples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +110,7 @@ class InputReport:
 
 
 def check_inputs(
-    genotypes: str | Path | PackedGenotypes,
+    genotypes: str | Path | Genotypes,
     *,
     latents: str | Path | None = None,
     phenotypes: str | Path | None = None,
@@ -135,7 +135,7 @@ def check_inputs(
 
     Parameters
     ----------
-    genotypes : path or PackedGenotypes
+    genotypes : path or Genotypes
         As for :func:`imgwas.open_genotypes`.
     latents, phenotypes : path, optional
         A table of latents, or the same as PLINK text; one of the two.
@@ -201,10 +201,10 @@ def _warnings(report: InputReport) -> Iterator[None]:
 
 
 def _genotypes(
-    report: InputReport, source: str | Path | PackedGenotypes, options: dict[str, Any]
-) -> tuple[PackedGenotypes | None, Samples | None]:
+    report: InputReport, source: str | Path | Genotypes, options: dict[str, Any]
+) -> tuple[Genotypes | None, Samples | None]:
     """Open the genotypes; where that fails, look at each file by itself."""
-    if isinstance(source, PackedGenotypes):
+    if isinstance(source, Genotypes):
         return source, source.samples
     try:
         opened = open_genotypes(source, **options)
@@ -281,7 +281,7 @@ def _covariates(
 
 def _selection(
     report: InputReport,
-    genotypes: PackedGenotypes | None,
+    genotypes: Genotypes | None,
     chromosomes: Sequence[str],
     lists: Mapping[str, Sequence[Path]],
 ) -> Selection | None:
@@ -338,15 +338,16 @@ def _rows(table: Latents | Covariates | TableDiagnosis | None) -> Latents | None
 
 
 def _read_some(
-    report: InputReport, genotypes: PackedGenotypes, chosen: Selection | None, *, full: bool
+    report: InputReport, genotypes: Genotypes, chosen: Selection | None, *, full: bool
 ) -> None:
     """Read genotypes, for bits after the last person and for disks that fail."""
     rows = np.arange(genotypes.n_variants) if chosen is None else chosen.rows
     if not full and len(rows) > SOME_VARIANTS:
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, SOME_VARIANTS).astype(int))]
+    read = getattr(genotypes, "read_packed", genotypes.read_dosages)
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
-        if report.attempt("genotypes", genotypes.read_packed, block) is None:
+        if report.attempt("genotypes", read, block) is None:
             return
 
 
@@ -374,7 +375,7 @@ def _out(report: InputReport, out: Path, design: Design | None, chosen: Selectio
 
 
 def _funnel(
-    genotypes: PackedGenotypes | None,
+    genotypes: Genotypes | None,
     chosen: Selection | None,
     traits: Latents | TableDiagnosis | None,
     design: Design | None,

@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from imgwas.arrow import from_strings, to_numpy
 from imgwas.errors import InconsistentError, explain
 from imgwas.genotypes import count_packed, pack_mask
+from imgwas.genotypes.hard_calls import hard_calls
 from imgwas.shapes import Float, Float64, Int64
 from imgwas.sumstats.probes import NOT_AUTOSOMES
 from imgwas.types import Genotypes, PackedGenotypes
@@ -241,10 +242,8 @@ def in_order(
 
 
 def packed(genotypes: Genotypes) -> PackedGenotypes:
-    """Refuse genotypes that have no two-bit codes."""
-    if isinstance(genotypes, PackedGenotypes):
-        return genotypes
-    raise TypeError(f"two-bit genotypes are needed; {type(genotypes).__name__} has none")
+    """Genotypes as two-bit codes; dosages are rounded to calls, and the log says so."""
+    return hard_calls(genotypes)
 
 
 def autosomal_rows(genotypes: Genotypes) -> Int64[np.ndarray, " variants"]:

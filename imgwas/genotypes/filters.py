@@ -130,10 +130,12 @@ class VariantFilters:
         ----------
         n_variants : int
             Variants of the block.
-        missing_rate, hardy_weinberg, quality : function
-            Return one number a variant; NaN has no quality and stays.
+        missing_rate, hardy_weinberg : function
+            Return one number a variant.
         minor_allele : function
             Returns copies of the rarer allele and of both.
+        quality : function, optional
+            Returns one number a variant; NaN has no quality and stays.
         """
         keep = np.ones(n_variants, bool)
         removed: dict[str, int] = {}

@@ -53,12 +53,7 @@ class MultiGenotypes(PackedGenotypes):
         return hash(self.files)
 
     def _pieces(self, rows: np.ndarray) -> list[tuple[PackedGenotypes, np.ndarray]]:
-        edges = np.searchsorted(rows, self.file_starts)
-        return [
-            (file, rows[edges[i] : edges[i + 1]] - self.file_starts[i])
-            for i, file in enumerate(self.files)
-            if edges[i] < edges[i + 1]
-        ]
+        return [(self.files[i], part) for i, part in pieces_of(self.file_starts, rows)]
 
     def read_packed(self, rows: np.ndarray) -> UInt8[np.ndarray, "variants bytes"]:
         """Read the two-bit codes of some variants, in increasing order of rows."""
@@ -85,6 +80,16 @@ class MultiGenotypes(PackedGenotypes):
 
 def _name_of(file: PackedGenotypes) -> str:
     return str(getattr(file, "bed", file)).removesuffix(".bed")
+
+
+def pieces_of(file_starts: np.ndarray, rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Number of each file that rows of the whole fall into, and its own rows."""
+    edges = np.searchsorted(rows, file_starts)
+    return [
+        (i, rows[edges[i] : edges[i + 1]] - file_starts[i])
+        for i in range(len(file_starts) - 1)
+        if edges[i] < edges[i + 1]
+    ]
 
 
 def check_same_people(ours: Samples, theirs: Samples, first: str, other: str) -> None:

@@ -39,6 +39,14 @@ def read_bytes(path: Path) -> bytes:
         raise ReadError(explain(f"reading {path} failed ({error.strerror})")) from error
 
 
+def is_there(path: Path) -> bool:
+    """Whether a path exists; one that cannot even be asked for does not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def what_it_is(head: bytes) -> str:
     """Recognise a file that is something else by its first bytes; empty if it is not known."""
     for magic, meaning in _FOREIGN.items():

@@ -1,0 +1,382 @@
+"""Where the variants of a BGEN file are: its header, its own ids, its ``.bgi`` or a scan of it.
+
+Everything is read in bounded pieces, and every length is compared with the size of the file before
+anything is allocated for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from imgwas.arrow import from_strings
+from imgwas.errors import InconsistentError, MalformedError, ReadError, explain
+from imgwas.genotypes.text import what_it_is
+
+logger = logging.getLogger(__name__)
+
+#: Longest allele that is read; longer ones are structural variants written out.
+LONGEST = 1 << 20
+#: Bytes of a variant's names that are read at once, before they are found to be longer.
+_HEAD = 512
+#: Bytes that a variant takes at least: its names without a letter, and lengths.
+_SMALLEST = 24
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class BgenHeader:
+    """What the first bytes of a BGEN file say.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    size : int
+        Its bytes.
+    first : int
+        Where the first variant begins.
+    n_variants, n_samples : int
+        As the file claims.
+    compression : str
+        ``none``, ``zlib`` or ``zstd``.
+    sample_ids : tuple of str or None
+        Ids that the file itself holds.
+    """
+
+    path: Path
+    size: int
+    first: int
+    n_variants: int
+    n_samples: int
+    compression: str
+    sample_ids: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class BgenIndex:
+    """Names and places of the variants of a BGEN file.
+
+    Parameters
+    ----------
+    start, stop : (variants,) int64 array
+        First byte and one past the last of each variant.
+    n_alleles : (variants,) int64 array
+        Alleles of each variant.
+    table : pyarrow.Table
+        ``chromosome``, ``position``, ``variant_id``, ``allele_1``, ``allele_2``; text and int64.
+    """
+
+    start: np.ndarray
+    stop: np.ndarray
+    n_alleles: np.ndarray
+    table: pa.Table
+
+
+def read_at(descriptor: int, path: Path, offset: int, n_bytes: int) -> bytes:
+    """Read some bytes, fewer only at the end of the file."""
+    pieces = []
+    while n_bytes > 0:
+        try:
+            piece = os.pread(descriptor, n_bytes, offset)
+        except OSError as error:
+            raise ReadError(
+                explain(f"reading {path} at byte {offset:,} failed ({error.strerror})")
+            ) from error
+        if not piece:
+            break
+        pieces.append(piece)
+        offset, n_bytes = offset + len(piece), n_bytes - len(piece)
+    return b"".join(pieces)
+
+
+def read_header(descriptor: int, path: Path, size: int) -> BgenHeader:
+    """Read the header and the ids of a BGEN file.
+
+    Raises
+    ------
+    MalformedError
+        If it is no BGEN file of layout 2, or its numbers cannot be true for its size.
+    """
+    head = read_at(descriptor, path, 0, 24)
+    meaning = what_it_is(head) if head else "empty"
+    if len(head) < 24 or meaning:
+        raise MalformedError(explain(f"{path} is {meaning or 'too short for a BGEN file'}"))
+    offset, length, n_variants, n_samples, magic = struct.unpack_from("<IIII4s", head)
+    if magic not in (b"bgen", b"\0\0\0\0") or length < 20 or length > offset:
+        raise MalformedError(
+            explain(
+                f"{path} does not begin as a BGEN file",
+                expected="Bytes 17 to 20 spell bgen, and the header ends before the first variant",
+                do="Check that it is a .bgen file, and copy it again",
+            )
+        )
+    if offset + 4 + _SMALLEST * n_variants > size or not n_variants or not n_samples:
+        raise MalformedError(
+            explain(
+                f"{path} claims {n_variants:,} variants of {n_samples:,} people from byte "
+                f"{offset + 4:,}, and has {size:,} bytes",
+                expected=f"A variant takes at least {_SMALLEST} bytes",
+                do="Copy or download it again and compare checksums",
+            )
+        )
+    (flags,) = struct.unpack("<I", read_at(descriptor, path, length, 4))
+    compression = _compression(path, flags)
+    ids = None
+    if flags >> 31:
+        ids = _embedded_ids(descriptor, path, length + 4, offset + 4, n_samples)
+    return BgenHeader(path, size, offset + 4, n_variants, n_samples, compression, ids)
+
+
+def _compression(path: Path, flags: int) -> str:
+    layout, kind = flags >> 2 & 15, flags & 3
+    if layout != 2 or kind == 3:
+        what = f"layout {layout}" if layout != 2 else "an unknown compression"
+        raise MalformedError(
+            explain(
+                f"{path} has {what}",
+                expected="BGEN 1.2 and 1.3, layout 2, with zlib, zstd or no compression, are read",
+                do=f"Convert it: plink2 --bgen {path.name} ref-first --sample FILE "
+                "--export bgen-1.2 bits=8 --out converted",
+            )
+        )
+    return ("none", "zlib", "zstd")[kind]
+
+
+def _embedded_ids(
+    descriptor: int, path: Path, start: int, stop: int, n_samples: int
+) -> tuple[str, ...]:
+    """Ids between the header and the first variant."""
+    content = read_at(descriptor, path, start, min(stop - start, 70_000 * n_samples))
+    wrong = MalformedError(
+        explain(f"the block of sample ids in {path} is damaged", do="Copy or download it again")
+    )
+    if len(content) < 8 or struct.unpack_from("<I", content, 4)[0] != n_samples:
+        raise wrong
+    ids, at = [], 8
+    for _ in range(n_samples):
+        if at + 2 > len(content):
+            raise wrong
+        (length,) = struct.unpack_from("<H", content, at)
+        ids.append(content[at + 2 : at + 2 + length].decode("utf-8", "surrogateescape"))
+        at += 2 + length
+    if at > len(content):
+        raise wrong
+    return tuple(ids)
+
+
+@dataclass(frozen=True)
+class VariantHead:
+    """Names of one variant, and where its genotypes begin within what was read."""
+
+    chromosome: str
+    position: int
+    variant_id: str
+    alleles: tuple[str, ...]
+    data: int
+
+
+def parse_head(content: bytes | memoryview, at: int) -> VariantHead | None:
+    """Parse the names of the variant that begins at a byte; None if more bytes are needed."""
+    texts = []
+    end = len(content)
+    for _ in range(3):  # an id of the writer, the rs id, the chromosome
+        if at + 2 > end:
+            return None
+        (length,) = struct.unpack_from("<H", content, at)
+        texts.append((at + 2, length))
+        at += 2 + length
+    if at + 6 > end:
+        return None
+    position, n_alleles = struct.unpack_from("<IH", content, at)
+    at += 6
+    for _ in range(n_alleles):
+        if at + 4 > end:
+            return None
+        (length,) = struct.unpack_from("<I", content, at)
+        if length > LONGEST:
+            raise ValueError(f"an allele of {length:,} letters")
+        texts.append((at + 4, length))
+        at += 4 + length
+    if at > end:
+        return None
+    words = [
+        bytes(content[start : start + length]).decode("utf-8", "surrogateescape")
+        for start, length in texts
+    ]
+    return VariantHead(words[2], position, words[1] or words[0] or ".", tuple(words[3:]), at)
+
+
+def scan_index(descriptor: int, header: BgenHeader) -> BgenIndex:
+    """Find every variant by going from one to the next; only their names are read."""
+    collected = _Collected()
+    at = header.first
+    for number in range(header.n_variants):
+        head = _head_at(descriptor, header, at, number)
+        (length,) = struct.unpack(
+            "<I", read_at(descriptor, header.path, at + head.data, 4).ljust(4, b"\xff")
+        )
+        stop = at + head.data + 4 + length
+        if stop > header.size:
+            raise _cut_short(header, number, at)
+        collected.add(at, stop, head)
+        at = stop
+    if at != header.size:
+        raise MalformedError(
+            explain(
+                f"{header.path} goes on for {header.size - at:,} bytes after its "
+                f"{header.n_variants:,} variants",
+                do="Copy or download it again and compare checksums",
+            )
+        )
+    return collected.index()
+
+
+def _head_at(descriptor: int, header: BgenHeader, at: int, number: int) -> VariantHead:
+    n_bytes = _HEAD
+    while True:
+        content = read_at(descriptor, header.path, at, n_bytes)
+        try:
+            head = parse_head(content, 0)
+        except ValueError as error:
+            raise MalformedError(
+                explain(
+                    f"variant {number + 1:,} of {header.path}, at byte {at:,}, has {error}",
+                    do="Copy or download the file again",
+                )
+            ) from error
+        if head is not None:
+            return head
+        if len(content) < n_bytes or n_bytes > 64 * LONGEST:
+            raise _cut_short(header, number, at)
+        n_bytes *= 8
+
+
+def _cut_short(header: BgenHeader, number: int, at: int) -> MalformedError:
+    return MalformedError(
+        explain(
+            f"{header.path} is cut short or damaged: variant {number + 1:,} of "
+            f"{header.n_variants:,}, at byte {at:,}, does not end within its {header.size:,} bytes",
+            do="Copy or download it again and compare checksums",
+        )
+    )
+
+
+class _Collected:
+    """Variants on their way into an index, as Arrow columns a chunk at a time."""
+
+    def __init__(self) -> None:
+        self.numbers: list[np.ndarray] = []
+        self.chunks: list[pa.Table] = []
+        self._rows: list[tuple[int, int, VariantHead]] = []
+
+    def add(self, start: int, stop: int, head: VariantHead) -> None:
+        """Take one variant."""
+        self._rows.append((start, stop, head))
+        if len(self._rows) >= _CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        rows, self._rows = self._rows, []
+        self.numbers.append(
+            np.array([(a, b, len(h.alleles)) for a, b, h in rows], np.int64).reshape(-1, 3)
+        )
+        heads = [head for _, _, head in rows]
+        alleles = [(*head.alleles, "", "")[:2] for head in heads]
+        self.chunks.append(
+            pa.table(
+                {
+                    "chromosome": from_strings([head.chromosome for head in heads]),
+                    "position": pa.array([head.position for head in heads], pa.int64()),
+                    "variant_id": from_strings([head.variant_id for head in heads]),
+                    "allele_1": from_strings([first for first, _ in alleles]),
+                    "allele_2": from_strings([second for _, second in alleles]),
+                }
+            )
+        )
+
+    def index(self) -> BgenIndex:
+        """Everything that was taken."""
+        self._flush()
+        start, stop, n_alleles = np.concatenate(self.numbers).T
+        return BgenIndex(start.copy(), stop.copy(), n_alleles.copy(), pa.concat_tables(self.chunks))
+
+
+def read_bgi(descriptor: int, header: BgenHeader) -> BgenIndex | None:
+    """Read the index that bgenix wrote beside the file; None where there is none, or it is stale.
+
+    Raises
+    ------
+    InconsistentError
+        If it belongs to this file but lists other variants.
+    """
+    path = header.path.with_name(header.path.name + ".bgi")
+    if not path.exists():
+        return None
+    try:
+        uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+        database = sqlite3.connect(uri, uri=True)
+        try:
+            if not _is_fresh(database, descriptor, header):
+                logger.warning("%s is of another %s: not used", path.name, header.path.name)
+                return None
+            index = _from_rows(database)
+        finally:
+            database.close()
+    except (sqlite3.Error, OverflowError, TypeError, ValueError) as error:
+        logger.warning("%s cannot be read (%s): not used", path.name, type(error).__name__)
+        return None
+    _check_bgi(path, header, index)
+    return index
+
+
+def _is_fresh(database: sqlite3.Connection, descriptor: int, header: BgenHeader) -> bool:
+    """Whether size and first bytes of the file are those that were indexed."""
+    query = "SELECT file_size, first_1000_bytes FROM Metadata"
+    rows = list(database.execute(query).fetchmany(2))
+    if len(rows) != 1:
+        return False
+    size, first = rows[0]
+    return size == header.size and bytes(first) == read_at(descriptor, header.path, 0, 1000)
+
+
+def _from_rows(database: sqlite3.Connection) -> BgenIndex:
+    collected = _Collected()
+    for chromosome, position, name, n, first, second, start, size in _rows(database):
+        alleles = (str(first), str(second), *[""] * (int(n) - 2))[: int(n)]
+        head = VariantHead(str(chromosome), int(position), str(name) or ".", alleles, 0)
+        collected.add(int(start), int(start) + int(size), head)
+    return collected.index()
+
+
+def _rows(database: sqlite3.Connection) -> Iterator[tuple]:
+    return database.execute(
+        "SELECT chromosome, position, rsid, min(number_of_alleles, 65535), allele1, allele2, "
+        "file_start_position, size_in_bytes FROM Variant ORDER BY file_start_position"
+    )
+
+
+def _check_bgi(path: Path, header: BgenHeader, index: BgenIndex) -> None:
+    fits = (
+        len(index.start) == header.n_variants
+        and index.start[0] == header.first
+        and index.stop[-1] == header.size
+        and (index.start[1:] == index.stop[:-1]).all()
+    )
+    if not fits:
+        raise InconsistentError(
+            explain(
+                f"{path} lists {len(index.start):,} variants that do not fill {header.path.name}, "
+                f"which has {header.n_variants:,}",
+                do=f"Index it again: bgenix -index -clobber -g {header.path.name}; or remove the "
+                ".bgi, and the file is scanned",
+            )
+        )
