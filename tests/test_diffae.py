@@ -89,6 +89,22 @@ def test_frames_are_never_merged_and_the_middle_has_eight_pixels():
     assert seen == [(12, 2, 16, 16)] * 2 + [(16, 2, 8, 8)] + [(12, 2, 16, 16)] * 3
 
 
+def test_attention_never_stores_its_table_of_weights():
+    """A kernel that does so is the only one allowed; gradients flow through it too."""
+    torch.manual_seed(0)
+    layer = Attention(16)
+    torch.nn.init.normal_(layer.proj_out.weight)
+    x = torch.randn(1, 16, 3, 8, 8, requires_grad=True)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
+        out = layer(x)
+    out.sum().backward()
+    assert float(x.grad.abs().max()) > 0
+    q, k, v = layer.qkv(layer.norm(x.flatten(2)))[0].T.chunk(3, dim=1)
+    mixed = torch.softmax(q @ k.T / 4, dim=1) @ v
+    expected = x + layer.proj_out(mixed.T[None]).reshape(x.shape)
+    np.testing.assert_allclose(out.detach(), expected.detach(), atol=1e-5)
+
+
 def block_without_conditions(block: ConditionedBlock, x: torch.Tensor) -> torch.Tensor:
     """Two plain convolutions around a shortcut."""
 

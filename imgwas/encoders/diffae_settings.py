@@ -43,7 +43,7 @@ class DiffAESettings(ImageSettings):
     noise_seed : int
         Of the noise that latents alone are painted from.
     recompute : bool
-        Save memory in training, at about a third more time.
+        Save memory in training, at the price of a second pass forward.
     """
 
     latents: int = 128

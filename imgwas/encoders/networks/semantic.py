@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 #: How much is halved: the plane of a cine whose frames are the first axis, or all of a brain.
 PLANE, VOLUME = (1, 2, 2), (2, 2, 2)
@@ -27,7 +30,7 @@ def group_norm(n: int) -> nn.GroupNorm:
     return nn.GroupNorm(32 if n % 32 == 0 else max(1, math.gcd(n, 8) // 2), n)
 
 
-def zeroed(layer: nn.Module) -> nn.Module:
+def zeroed(layer: Layer) -> Layer:
     """Set all numbers of a layer to zero, so that at first it adds nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -76,11 +79,14 @@ class Attention(nn.Module):
     def forward(self, cine: torch.Tensor) -> torch.Tensor:
         """(batch, n, frames, x, y) to the same."""
         flat = cine.flatten(2)
-        # (batch, one head, voxels, channels): the fused kernels take no other shape
-        heads = self.qkv(self.norm(flat)).transpose(1, 2)[:, None].chunk(3, dim=3)
-        mixed = functional.scaled_dot_product_attention(*heads)[:, 0]
-        out: torch.Tensor = flat + self.proj_out(mixed.transpose(1, 2))
-        return out.reshape(cine.shape)
+        # (batch, one head, voxels, channels), channels next to each other in memory: the kernels
+        # that never store the table of weights take nothing else
+        voxels = self.norm(flat).transpose(1, 2)
+        heads = functional.linear(voxels, self.qkv.weight[..., 0], self.qkv.bias)
+        query, key, value = heads[:, None].chunk(3, dim=3)
+        mixed = functional.scaled_dot_product_attention(query, key, value)[:, 0]
+        told = functional.linear(mixed, self.proj_out.weight[..., 0], self.proj_out.bias)
+        return (flat + told.transpose(1, 2)).reshape(cine.shape)
 
 
 class SemanticEncoder(nn.Module):

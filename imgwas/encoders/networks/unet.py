@@ -102,8 +102,8 @@ class UNet(nn.Module):
     n_blocks : int
         Of each level on the way down; one more on the way up.
     recompute : bool
-        Forget what is inside the blocks and compute it again for the gradient: less memory, about
-        a third more time.
+        Forget what is inside the blocks and compute it again for the gradient: less memory, a
+        second pass forward.
 
     References
     ----------
