@@ -6,13 +6,14 @@ import contextlib
 import itertools
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgwas.errors import MissingLibraryError, OpenError, explain
+from imgwas.errors import MissingLibraryError, OpenError, UsageError, explain
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
@@ -51,10 +52,18 @@ def local_cluster(workers: int, *, memory_limit: str | None = None) -> Iterator[
     ------
     distributed.Client
         Connected to them; they end with the block.
+
+    Raises
+    ------
+    UsageError
+        If a script starts them outside ``if __name__ == "__main__":``: each would start more.
+    MissingLibraryError
+        If they cannot start for another reason.
     """
     import dask
     from distributed import Client, LocalCluster
 
+    _leave_if_worker()
     warn_of_preloads()
     try:
         with dask.config.set(SCHEDULING):
@@ -69,11 +78,36 @@ def local_cluster(workers: int, *, memory_limit: str | None = None) -> Iterator[
                 silence_logs=logging.ERROR,
             )
     except (OSError, RuntimeError) as error:
+        if _is_unguarded_script():
+            raise UsageError(_GUARD) from error
         raise MissingLibraryError(
             explain(f"{workers} worker processes could not start ({error})")
         ) from error
     with cluster, Client(cluster) as client:
         yield client
+
+
+_GUARD = explain(
+    "worker processes run the script again that starts them, which would start more",
+    expected='if __name__ == "__main__": before what a script does',
+    do="Put the call under that line",
+)
+
+
+def _leave_if_worker() -> None:
+    """End a worker that is running the script again, before it starts workers of its own."""
+    import multiprocessing
+
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(1)
+
+
+def _is_unguarded_script() -> bool:
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    try:
+        return bool(path) and "__name__" not in Path(str(path)).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
 
 
 def warn_of_preloads() -> None:
@@ -130,7 +164,35 @@ def join_cluster(
             )
         ) from error
     with client:
+        check_versions(client)
         yield client
+
+
+def versions_here() -> dict[str, str]:
+    """Versions of what results depend on, in this process."""
+    from importlib.metadata import version
+
+    found = {name: version(name) for name in ("imgwas", "numpy", "distributed")}
+    return {"python": ".".join(map(str, sys.version_info[:2])), **found}
+
+
+def check_versions(client: Client) -> None:
+    """Refuse workers whose libraries are not ours: numbers would depend on who computed them.
+
+    Raises
+    ------
+    MissingLibraryError
+        With the versions that differ.
+    """
+    mine = versions_here()
+    for address, theirs in client.run(versions_here, on_error="return").items():
+        if isinstance(theirs, Exception):
+            what = f"worker {address} has no imgwas ({type(theirs).__name__})"
+            raise MissingLibraryError(explain(what, do="Start workers in this environment"))
+        differ = [f"{n} {theirs.get(n)}, here {mine[n]}" for n in mine if theirs.get(n) != mine[n]]
+        if differ:
+            what = f"worker {address} has {'; '.join(differ)}"
+            raise MissingLibraryError(explain(what, do="Start workers in this environment"))
 
 
 def _security(ca: Path | None, cert: Path | None, key: Path | None) -> Any:

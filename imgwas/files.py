@@ -46,9 +46,9 @@ def publish(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         If the disk is full, the quota is used up, or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name[:80]}.{owner()}.{uuid.uuid4().hex[:16]}.tmp")
-    encoding = None if "b" in mode else "utf-8"
+    encoding, errors = (None, None) if "b" in mode else ("utf-8", "surrogateescape")
     try:
-        with temporary.open(mode, encoding=encoding) as stream:
+        with temporary.open(mode, encoding=encoding, errors=errors) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -75,7 +75,10 @@ def host_digest() -> str:
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """Add a digest of everything else, so that :func:`read_json` notices any change."""
-    as_read: dict[str, Any] = json.loads(json.dumps(content))
+    text = json.dumps(content, ensure_ascii=False)
+    # names of files that the locale could not read come back as the text they are
+    as_written = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    as_read: dict[str, Any] = json.loads(as_written)
     return {**as_read, SEAL: _seal_of(as_read)}
 
 
@@ -131,7 +134,7 @@ def publish_json(path: Path, content: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file that imgwas wrote; ``ValueError`` if it is none, or its seal is broken."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     if isinstance(content, dict) and SEAL in content and content.pop(SEAL) != _seal_of(content):
         raise ValueError("it was changed or damaged after it was written")
     return content

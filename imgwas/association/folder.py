@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from imgwas.association.parts import part_path, receipt_path
-from imgwas.errors import IncompleteError, InconsistentError, UsageError, WriteError, explain
+from imgwas.errors import (
+    IncompleteError,
+    InconsistentError,
+    RefusedError,
+    UsageError,
+    WriteError,
+    explain,
+)
 from imgwas.files import (
     publish_json,
     publish_once,
@@ -32,6 +39,15 @@ def create(out: Path) -> None:
     """Make the folder of a run and show that it takes files."""
     if out.exists() and not out.is_dir():
         raise UsageError(explain(f"--out {out} is a file", expected="It must be a folder"))
+    for name in ("parts", "private"):
+        if (out / name).is_symlink():
+            raise RefusedError(
+                explain(
+                    f"{out / name} is a link to another place",
+                    expected="What is of single people stays in the folder of the run",
+                    do="Remove the link, or link the whole folder of results instead",
+                )
+            )
     try:
         (out / "parts").mkdir(parents=True, exist_ok=True)
         (out / "private").mkdir(mode=0o700, exist_ok=True)

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 MAX_RATIO, MAX_BYTES = 200, 20_000_000_000
 #: Text is parsed in blocks of this size, and in the larger ones if a line does not fit.
 BLOCK, LONGEST_LINE = 8_000_000, 64_000_000
+#: Of a header; each takes a fraction of a millisecond.
+MOST_COLUMNS = 100_000
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,14 @@ def _header_names(header: bytes, delimiter: str, path: Path) -> list[str]:
     fields = fields_of(text, delimiter)
     if fields is None:
         raise MalformedError(explain(f"{path}:1 has a quotation mark that is not closed"))
+    if len(fields) > MOST_COLUMNS:
+        raise MalformedError(
+            explain(
+                f"{path} has {len(fields):,} columns",
+                expected=f"At most {MOST_COLUMNS:,}, and one row a person",
+                do="Is the table turned, with a column a person?",
+            )
+        )
     names = [name.strip() for name in fields]
     if delimiter != ",":
         names = [n[1:-1] if len(n) > 1 and n[0] == n[-1] == '"' else n for n in names]
