@@ -1,4 +1,4 @@
-"""``imgwas export``: text tables for other programs; ``imgwas verify``: are the results whole."""
+"""``imgwas export``: text tables for other programs."""
 
 from __future__ import annotations
 
@@ -97,29 +97,6 @@ def export(results: Path, out: Path, **given: Any) -> None:
             progress=progress,
         )
     _report(tables, out)
-
-
-@click.command(cls=Command, example="imgwas verify results/")
-@click.argument("results", type=FOLDER)
-@click.option("--quick", is_flag=True, help="Compare sizes only, not checksums.")
-@click.option("--allow-partial", is_flag=True, help="Look at what an unfinished run has.")
-def verify(results: Path, quick: bool, allow_partial: bool) -> None:
-    """Compare every part of the results with the checksum that the scan recorded."""
-    from imgwas.errors import MalformedError, explain
-    from imgwas.sumstats import open_sumstats
-
-    sumstats = open_sumstats(results, allow_partial=allow_partial)
-    problems = sumstats.verify(deep=not quick)
-    for problem in problems:
-        click.echo(problem, err=True)
-    if problems:
-        raise MalformedError(
-            explain(
-                f"{len(problems):,} of {len(sumstats.parts):,} parts in {results} are damaged",
-                do="Run the same imgwas associate command again: it computes them anew",
-            )
-        )
-    click.echo(f"{results} is whole: {len(sumstats.parts):,} parts, {sumstats!r}")
 
 
 def _names(given: tuple[tuple[str, ...] | str, ...], known: tuple[str, ...]) -> list[str]:

@@ -30,6 +30,7 @@ COMMANDS = {
     "latents": ("imgwas_cli.latents", "transform, report, compare, predict"),
     "quality": ("imgwas_cli.quality", "genotypes -> missing calls, heterozygosity, sex"),
     "pca": ("imgwas_cli.pca", "genotypes -> principal components, as covariates"),
+    "plan": ("imgwas_cli.plan", "time, memory, disk of a scan, before it runs"),
     "associate": (
         "imgwas_cli.associate",
         "latents -> statistics: scan every variant for every latent",
@@ -50,7 +51,9 @@ COMMANDS = {
     "score": ("imgwas_cli.score", "polygenic scores: fit, apply, sum, evaluate, publish"),
     "traits": ("imgwas_cli.traits", "latents against traits: linear, logistic, Cox"),
     "export": ("imgwas_cli.export", "statistics -> GWAS-SSF, REGENIE, PLINK 2 or exchange tables"),
-    "verify": ("imgwas_cli.export", "compare a folder of results with its checksums"),
+    "status": ("imgwas_cli.verify", "how far a scan is"),
+    "verify": ("imgwas_cli.verify", "compare a folder of results with its checksums"),
+    "repair": ("imgwas_cli.verify", "compute damaged parts of a scan again"),
     "plot": ("imgwas_cli.plot", "statistics -> Manhattan and QQ figures"),
     "report": ("imgwas_cli.report", "everything about a scan -> one HTML file"),
     "simulate": ("imgwas_cli.simulate", "write a cohort whose truth is known"),

@@ -93,6 +93,7 @@ _PUBLIC = {
     "permute_latents": "imgwas.association.permutation",
     "permute_omnibus": "imgwas.association.permutation",
     "perturb_latents": "imgwas.brain.perturb",
+    "plan": "imgwas.association.planning",
     "predict_targets": "imgwas.prediction",
     "prepare_images": "imgwas.images.prepare",
     "project_components": "imgwas.genetics.component_files",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class DryGenotypes(PackedGenotypes):
         self.samples = Samples((), (), none, none.astype(bool))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return DryGenotypes, (self.variants.num_rows,)
+        return _again, (self.variants.num_rows,)
 
     def read_packed(self, rows: np.ndarray) -> np.ndarray:
         """Nobody's calls."""
@@ -42,6 +43,12 @@ class DryGenotypes(PackedGenotypes):
 
     def check_unchanged(self) -> None:
         """Nothing can change."""
+
+
+@lru_cache(maxsize=1)
+def _again(n_variants: int) -> DryGenotypes:
+    """One a process, as readers of files do."""
+    return DryGenotypes(n_variants)
 
 
 def dry_task(out: Path, n_parts: int, part_size: int = 10) -> ScanTask:

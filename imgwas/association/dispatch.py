@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgwas.association import attempts, engines
 from imgwas.association.task import ScanTask, save_task
-from imgwas.errors import ImgwasError, IncompleteError, explain
+from imgwas.errors import ImgwasError, IncompleteError, UsageError, explain
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -40,6 +40,8 @@ WORTH_A_TASK_S, MOST_TOGETHER = 1.0, 256
 TRY_AGAIN = 2
 #: How often to look whether anything moves, and what is too long without a finished part.
 TICK_S, PATIENCE_S, PATIENCE_IN_PARTS = 1.0, 600.0, 10.0
+#: Bytes of genotypes in memory that may travel with every task.
+LARGEST_GENOTYPES = 1_000_000
 #: How long parts under way may take to finish after a wish to stop.
 GRACE_S = 30.0
 
@@ -64,7 +66,7 @@ def run_on_client(
     """
     folder = (task.out / "private" / "task").resolve()
     save_task(task, folder)
-    sender = _Sender(client, task, folder, digest)
+    sender = _Sender(client, task, _named(task), folder, digest)
     dispatch = _Dispatch(sender, deque(parts), on_variants, on_receipt, stop)
     try:
         dispatch.run()
@@ -74,12 +76,28 @@ def run_on_client(
         raise IncompleteError(_failed(dispatch.failed, task))
 
 
+def _named(task: ScanTask) -> bytes:
+    """Names of the genotype files, as they travel; an array in memory may be too much to send."""
+    from distributed.protocol.pickle import dumps
+
+    content: bytes = dumps(task.genotypes)
+    if len(content) > LARGEST_GENOTYPES:
+        raise UsageError(
+            explain(
+                f"genotypes in memory ({len(content) / 1e6:,.0f} MB) do not travel to a cluster",
+                do="Write them to files and open those, or use threads",
+            )
+        )
+    return content
+
+
 @dataclass
 class _Sender:
     """Sends parts to the cluster; what is done comes out of a queue."""
 
     client: Client
     task: ScanTask
+    genotypes: bytes
     folder: Path
     digest: str
     done: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
@@ -92,7 +110,7 @@ class _Sender:
             parts,
             folder=self.folder,
             out=self.task.out.resolve(),
-            genotypes=self.task.genotypes,
+            genotypes=self.genotypes,
             digest=self.digest,
             key=f"imgwas-{self.digest[:12]}-{self._sent}-part-{parts[0]}",
             pure=False,

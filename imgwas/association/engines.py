@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -150,23 +151,25 @@ def make_workspace(task: ScanTask) -> Workspace:
     return DeviceWorkspace(*sizes, devices[next(_turns) % len(devices)])
 
 
+@lru_cache(maxsize=2)
+def _opened(content: bytes) -> Genotypes:
+    """Open the genotypes that a task names, once a process: their tables may be long."""
+    from distributed.protocol.pickle import loads
+
+    genotypes: Genotypes = loads(content)
+    return genotypes
+
+
 def run_parts(
-    parts: Sequence[int],
-    *,
-    folder: Path,
-    out: Path,
-    genotypes: Genotypes,
-    digest: str,
+    parts: Sequence[int], *, folder: Path, out: Path, genotypes: bytes, digest: str
 ) -> list[Receipt]:
     """Compute some parts in this process, a worker; return a receipt or an error for each.
 
     A part that someone else has finished meanwhile is not computed again. One that took down
     several workers is not begun again.
     """
-    return [
-        _run_or_explain(part, folder=folder, out=out, genotypes=genotypes, digest=digest)
-        for part in parts
-    ]
+    inputs: dict[str, Any] = {"folder": folder, "genotypes": _opened(genotypes)}
+    return [_run_or_explain(part, out=out, digest=digest, **inputs) for part in parts]
 
 
 def _run_or_explain(part: int, *, out: Path, digest: str, **inputs: Any) -> Receipt:

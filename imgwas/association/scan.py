@@ -166,6 +166,57 @@ def associate(
     ----------
     .. [1] Frisch & Waugh (1933), Econometrica 1:387. Lovell (1963), JASA 58:993.
     """
+    run = prepare_run(
+        genotypes,
+        latents,
+        covariates,
+        out=out,
+        selection=selection,
+        filters=filters,
+        missing_genotype=missing_genotype,
+        precision=precision,
+        rank_normal=rank_normal,
+        residualize_first=residualize_first,
+        omnibus=omnibus,
+        heritability=heritability,
+        min_overlap=min_overlap,
+        training_people=training_people,
+        genome_build=genome_build,
+        device=device,
+        threads=threads,
+        client=client,
+        part_size=part_size,
+        command=command,
+        progress=progress,
+    )
+    return _launch(run, part, finish, overwrite=overwrite, break_lock=break_lock)
+
+
+def prepare_run(
+    genotypes: Genotypes,
+    latents: Latents,
+    covariates: Covariates | None = None,
+    *,
+    out: str | Path,
+    selection: Selection | None = None,
+    filters: VariantFilters | None = None,
+    missing_genotype: str = "mean",
+    precision: str = "single",
+    rank_normal: bool = False,
+    residualize_first: bool = False,
+    omnibus: bool = False,
+    heritability: bool = False,
+    min_overlap: float = 0.5,
+    training_people: str = "refuse",
+    genome_build: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    client: Client | None = None,
+    part_size: int = 16384,
+    command: list[str] | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Align people and lay the scan out, without writing anything; see :func:`associate`."""
     settings = _settings(
         missing_genotype, precision, part_size, rank_normal, residualize_first, filters
     )
@@ -186,13 +237,12 @@ def associate(
     )
     for line in design.flow.lines():
         logger.info("samples  %s", line)
-    folder.create(Path(out))
     if heritability:
         warn_of_relatives(genotypes.samples, design.sample_columns)
     task = make_task(genotypes, design, chosen.rows, settings, Path(out))
     identity = _identity(task, design)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    run = Run(
+    return Run(
         task,
         design,
         describe(task, design, chosen, identity, digest, command, genome_build),
@@ -201,7 +251,6 @@ def associate(
         client=client,
         progress=progress or NoProgress(),
     )
-    return _launch(run, part, finish, overwrite=overwrite, break_lock=break_lock)
 
 
 def _launch(
@@ -216,6 +265,7 @@ def _launch(
                 do="Choose another --out, or leave out --overwrite",
             )
         )
+    folder.create(out)
     if part is not None:
         run_share(run, part)
         if not (out / folder.COMPLETE).exists():

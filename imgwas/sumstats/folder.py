@@ -54,7 +54,7 @@ def open_folder(
     tuple
         Content of ``run.json``, the finished parts in order, and whether some are missing.
     """
-    metadata = _read_run(folder)
+    metadata = read_run(folder)
     complete = folder / "RUN_COMPLETE.json"
     if complete.exists():
         receipts = _json(complete).get("parts", [])
@@ -101,7 +101,8 @@ def problems_of_files(folder: Path, *, deep: bool = True) -> list[str]:
     return [problem for part in parts if (problem := part.problem(deep=deep))]
 
 
-def _read_run(folder: Path) -> dict[str, Any]:
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read ``run.json``, after making sure that this is the folder of a scan we understand."""
     path = folder / "run.json"
     if not path.exists():
         raise OpenError(
