@@ -27,7 +27,8 @@ imgwas map --encoder run/ --latents latents.parquet --images prepared/ --latent 
     --perdi --trait participants.csv --trait-name age,sex --covar head.csv --out maps/
 """
 GROUPS = {
-    "Encoder": ["encoder", "latents", "images", "mask", "visit", "device", "people", "batch"],
+    "Encoder": ["encoder", "latents", "images", "mask", "visit", "cine", "device", "people",
+                "batch"],
     "What is moved": ["loci", "variant", "weights", "top", "latent", "component", "trait",
                       "trait_name", "trait_model", "trait_time", "covar", "categorical", "perdi",
                       "perdi_people"],
@@ -45,6 +46,7 @@ GROUPS = {
 @click.option("--images", type=FOLDER, help="Prepared images: they say where the brain is.")
 @click.option("--mask", type=FILE, help="Voxels to look at; by default where images are not zero.")
 @click.option("--visit", help="Which visit of the images, where there are several.")
+@click.option("--cine", is_flag=True, help="The last axis of a 3-D grid is time.")
 @click.option("--loci", type=FILE, help="Table of 'imgwas loci': its lead variants are mapped.")
 @click.option("--variant", type=CommaList(), help="Ids of variants of the scan.")
 @click.option("--weights", type=click.Choice(["effects", "inverse"]), default="effects",
@@ -67,7 +69,8 @@ GROUPS = {
 @click.option("--perdi", is_flag=True, help="Also the published recipe (paired t) of each latent.")
 @click.option("--perdi-people", type=click.IntRange(3), default=500, show_default=True,
               help="People for it.")  # fmt: skip
-@click.option("--atlas", type=FILE, help="Image of region numbers, in the space of the images.")
+@click.option("--atlas", type=FILE, help="Image of region numbers, in the space of the images; of "
+              "cines on their grid.")  # fmt: skip
 @click.option("--atlas-names", type=FILE, help="Names of the numbers: XML, CSV, TSV or JSON.")
 @click.option("--merge-hemispheres", is_flag=True, help="Left and right as one region.")
 @click.option("--volumes", type=FILE, help="Measured volumes of some people, a column a region: "
@@ -216,8 +219,8 @@ def _write(
         decoder = mapper.decoder
         background = Volume(decoder.to_grid(mapper.jacobian.picture), decoder.affine)
 
-        if len(inputs.encoder.grid) == 4:
-            write_cines(out / "figures", found, background, stems)
+        if len(inputs.encoder.grid) == 4 or given["cine"]:
+            write_cines(out / "figures", found, background, stems, given["figures"])
             return
         with bar(len(found), "figures", "map", quiet=given["quiet"]) as progress:
             save_map_figures(

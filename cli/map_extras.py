@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ import click
 from imgwas_cli.running import bar
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from imgwas.brain.mapping import EffectMap, Mapper
     from imgwas.images.nifti import Volume
     from imgwas.types import Atlas
@@ -44,10 +47,13 @@ def write_walks(
             pictures = traverse(decoder, mapper.people, one.direction, mapper.covariance)
             images = np.stack([decoder.to_grid(picture) for picture in pictures])
             path = out / stems[name]
-            if images.ndim == 5:
-                cine_film(path.with_name(f"{path.name}.gif"), images[0], images[-1],
-                          zooms=np.linalg.norm(decoder.affine[:3, :2], axis=0).tolist(),
-                          labels=("-3 SD", "+3 SD"), difference=True)  # fmt: skip
+            if images.ndim == 5 or given["cine"]:
+                zooms = np.linalg.norm(decoder.affine[:3, :2], axis=0).tolist()
+                cine_film(path.with_name(f"{path.name}.gif"), with_slices(images[0]),
+                          with_slices(images[-1]), zooms=zooms, labels=("-3 SD", "+3 SD"),
+                          difference=True)  # fmt: skip
+                write_ends(path.with_name(f"{path.name}_ends.{given['figures']}"), images,
+                           AMOUNTS, zooms, name)  # fmt: skip
                 if progress is not None:
                     progress(1)
                 continue
@@ -71,19 +77,53 @@ def write_walks(
     click.echo(f"walks    {len(pairs)} in {out}")
 
 
-def write_cines(out: Path, found: list[EffectMap], average: Volume, stems: dict[str, str]) -> None:
-    """Write a film of the average cine beside the same one moved by a direction's SD."""
+def with_slices(cine: np.ndarray) -> np.ndarray:
+    """(x, y, slices, frames) of a cine with or without slices."""
+    return cine if cine.ndim == 4 else cine[:, :, None]
+
+
+def write_ends(
+    path: Path, images: np.ndarray, amounts: Sequence[float], zooms: Sequence[float], name: str
+) -> None:
+    """Draw hearts at the ends of diastole and systole, a column an amount.
+
+    Where no ventricle is found, the two frames that differ most from each other.
+    """
+    from imgwas.brain.heart_function import as_cine
+    from imgwas.brain.traversal import hearts_along
+    from imgwas.plots import cine_ends, save_figure
+
+    middle = list(amounts).index(0.0)
+    start = as_cine(images[middle])
+    hearts = hearts_along(images, middle, float(zooms[0]))
+    apart = [float(abs(start[..., k] - start[..., 0]).sum()) for k in range(start.shape[2])]
+    here = (0, apart.index(max(apart)))
+    heart = hearts[middle] if hearts else None
+    if heart is not None:
+        here = (heart.diastole, heart.systole)
+    figure = cine_ends(images, amounts, [here] * len(amounts), zooms=zooms,
+                       title=name.replace("$", r"\$"))  # fmt: skip
+    save_figure(figure, path)
+
+
+def write_cines(
+    out: Path, found: list[EffectMap], average: Volume, stems: dict[str, str], kind: str
+) -> None:
+    """Write a film of the average cine beside the same one moved by a direction's SD, and ends."""
     import numpy as np
 
     from imgwas.plots import cine_film
 
     out.mkdir(exist_ok=True)
-    zooms = np.linalg.norm(average.affine[:3, :2], axis=0)
+    zooms = np.linalg.norm(average.affine[:3, :2], axis=0).tolist()
     still = np.asarray(average.values)
     for one in found:
         move = np.asarray(one.effect.values) / float(one.summary.get("sd_per_unit", 1.0))
-        cine_film(out / f"{stems[one.direction.name]}.gif", still, still + move,
-                  zooms=zooms.tolist(), labels=("average", "+1 SD"), difference=True)  # fmt: skip
+        stem = stems[one.direction.name]
+        cine_film(out / f"{stem}.gif", with_slices(still), with_slices(still + move),
+                  zooms=zooms, labels=("average", "+1 SD"), difference=True)  # fmt: skip
+        walk = np.stack([still - move, still, still + move])
+        write_ends(out / f"{stem}_ends.{kind}", walk, (-1.0, 0.0, 1.0), zooms, one.direction.name)
 
 
 def write_outside(

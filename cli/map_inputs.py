@@ -67,6 +67,11 @@ def read_inputs(results: Path | None, given: dict[str, Any]) -> MapInputs:
     people = choose_people(latents, given["people"], seed=given["seed"])
     volumes = _volumes(latents, atlas, covariates, given)
     blur = 0.0
+    is_cine = is_cine_of(loaded, given)
+    if is_cine and atlas is not None and volumes is None:
+        from imgwas.brain.cine_labels import without_volumes
+
+        volumes = without_volumes(loaded.encoder.n_latents, len(atlas.numbers))
     if images is not None and atlas is not None and volumes is None:
         blur = blur_of_encoder(loaded.encoder, images, latents, affine, mask, seed=given["seed"])
     return MapInputs(
@@ -75,6 +80,11 @@ def read_inputs(results: Path | None, given: dict[str, Any]) -> MapInputs:
         volumes=volumes, blur=blur,
         about=_about(loaded, sumstats, people, given) | {"blur_mm": round(blur, 2)},
     )  # fmt: skip
+
+
+def is_cine_of(loaded: Loaded, given: dict[str, Any]) -> bool:
+    """Whether the last axis of the grid is time."""
+    return len(loaded.encoder.grid) == 4 or bool(given.get("cine"))
 
 
 def covariates_of(given: dict[str, Any]) -> Covariates | None:
@@ -240,11 +250,10 @@ def _atlas(loaded: Loaded, affine: np.ndarray, given: dict[str, Any]) -> Atlas |
         if given["atlas_names"]:
             raise UsageError(explain("--atlas-names is given without --atlas"))
         return None
-    if len(loaded.encoder.grid) != 3:
-        raise UsageError(
-            explain("regions of an atlas stand still, and these images are cines",
-                    do="Leave --atlas out: effects of every frame are mapped")
-        )  # fmt: skip
+    if is_cine_of(loaded, given):
+        from imgwas.brain.cine_labels import read_cine_labels
+
+        return read_cine_labels(given["atlas"], given["atlas_names"], loaded.encoder.grid, affine)
     return read_atlas(
         given["atlas"], given["atlas_names"], space=Space(loaded.encoder.grid[:3], affine),
         merge_hemispheres=given["merge_hemispheres"],

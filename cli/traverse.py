@@ -304,6 +304,8 @@ def _write_films(
     stem: Path, walk: Walk, decoder: Decoder, zooms: list[float], is_cine: bool,
     given: dict[str, Any],
 ) -> None:  # fmt: skip
+    from imgwas_cli.map_extras import with_slices
+
     from imgwas.plots import cine_ends, cine_film, save_figure, traversal_gif
 
     kinds = [kind for kind in ("gif", "mp4") if given[kind]]
@@ -313,7 +315,7 @@ def _write_films(
     for kind in kinds:
         path = stem.with_name(f"{stem.name}.{kind}")
         if is_cine:
-            still, moved = _four(walk.images[walk.middle]), _four(walk.images[-1])
+            still, moved = with_slices(walk.images[walk.middle]), with_slices(walk.images[-1])
             cine_film(path, still, moved, zooms=zooms, difference=True,
                       labels=("0 SD", f"+{walk.amounts[-1]:g} SD"))  # fmt: skip
         else:
@@ -326,8 +328,3 @@ def _write_films(
         figure = cine_ends(walk.images, walk.amounts, pairs, zooms=zooms,
                            title=walk.direction.name.replace("$", r"\$"))  # fmt: skip
         save_figure(figure, stem.with_name(f"{stem.name}_ends.png"))
-
-
-def _four(cine: np.ndarray) -> np.ndarray:
-    """(x, y, slices, frames) of a cine with or without slices."""
-    return cine if cine.ndim == 4 else cine[:, :, None]

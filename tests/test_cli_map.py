@@ -264,10 +264,27 @@ def test_cines_become_films(tmp_path):
     ):  # fmt: skip
         done = imgwas(*words, folder=tmp_path)
         assert done.code == 0, done.text
-    for name in ("figures/L001.gif", "walks/L001.gif", "maps/L001_effect.nii.gz"):
+    for name in ("figures/L001.gif", "figures/L001_ends.png", "walks/L001.gif",
+                 "walks/L001_ends.png", "maps/L001_effect.nii.gz"):  # fmt: skip
         assert (tmp_path / "maps" / name).stat().st_size > 100, name
-    done = imgwas("map", *BASIC, *ATLAS, "--latent", "L001", "--out", "no", folder=tmp_path)
-    assert (done.code, "these images are cines" in done.text) == (8, True), done.text
+    quick = ("--latent", "L001", "--draws", "99", "--people", "2", "--no-figures")
+    done = imgwas("map", *BASIC, *ATLAS, *quick, "--out", "parts", folder=tmp_path)
+    assert done.code == 0, done.text
+    regions = pd.read_csv(tmp_path / "parts" / "regions.tsv", sep="\t", comment="#")
+    assert set(regions["region"]) == {"lv_cavity", "lv_wall", "rv_cavity"}
+    assert regions["volume"].isna().all()
+    # by hand: the mean effect over the pixels and frames of the cavity
+    effect = np.asarray(nibabel.load(tmp_path / "parts/maps/L001_effect.nii.gz").dataobj)
+    labels = np.asarray(nibabel.load(tmp_path / "regions.nii.gz").dataobj)
+    seen = effect[(labels == 1) & (effect != 0)].mean()
+    row = regions.set_index("region").loc["lv_cavity"]
+    assert row["effect"] == pytest.approx(seen, rel=1e-3)
+    write_volume(tmp_path / "other.nii.gz", Volume(np.ones((5, 6, 1), np.float32), np.eye(4)))
+    done = imgwas("map", *BASIC, "--atlas", "other.nii.gz", *quick, "--out", "no", folder=tmp_path)
+    assert (done.code, "other.nii.gz has the grid 5x6" in done.text) == (7, True), done.text
+    write_volume(tmp_path / "half.nii.gz", Volume(np.full((32, 32, 1), 0.5, np.float32), np.eye(4)))
+    done = imgwas("map", *BASIC, "--atlas", "half.nii.gz", *quick, "--out", "no", folder=tmp_path)
+    assert (done.code, "half.nii.gz holds no labels" in done.text) == (6, True), done.text
 
 
 def test_mask_on_another_grid_is_refused(study):
