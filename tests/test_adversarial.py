@@ -17,12 +17,13 @@ import pytest
 import torch
 from torch import nn
 
-from imgwas.encoders.adversarial import AdversarialLoop, gradient_penalty, r1_penalty
+from imgwas.encoders.adversarial import AdversarialLoop
 from imgwas.encoders.base import Ratio
 from imgwas.encoders.checkpoints import load_encoder
 from imgwas.encoders.fitting import fit
 from imgwas.encoders.generative import GenerativeEncoder, GenerativeSettings
 from imgwas.encoders.networks.gan import Game
+from imgwas.encoders.penalties import gradient_penalty, r1_penalty
 from imgwas.encoders.splits import Split
 from imgwas.encoders.train_settings import TrainSettings
 from imgwas.errors import DegenerateError, InconsistentError, MalformedError, OpenError, UsageError

@@ -43,18 +43,19 @@ from imgwas.encoders.base import NeuralEncoder, Ratio
 from imgwas.encoders.generative import GenerativeEncoder, Position
 from imgwas.encoders.loading import chunks
 from imgwas.encoders.loop import _HALF, Loop, _add, _blend, _mix, _not_finite, _schedule, _warmed
+from imgwas.encoders.penalties import measured_anew
 from imgwas.encoders.train_settings import TrainSettings
 from imgwas.errors import DegenerateError, UsageError, explain
 
 logger = logging.getLogger(__name__)
 
-#: Pictures to scores.
-Critic = Callable[[torch.Tensor], torch.Tensor]
 PLAYERS = ("generator", "discriminator", "inverter")
 #: Steps of this number and above are no steps of training: their random numbers are for judging.
 JUDGING = 2**40
 #: Variance between samples, as a share of that between images, that is no variety.
 COLLAPSED = 0.01
+#: Batches over which batch norm is measured anew (the standing statistics of Brock et al. 2019).
+COUNTED = 16
 
 
 class AdversarialLoop(Loop):
@@ -141,8 +142,21 @@ class AdversarialLoop(Loop):
 
     def _settle(self) -> None:
         """End the game: the averaged generator takes the generator's place."""
+        generator = self._part("generator")
         if self.ema is not None:
-            self._part("generator").load_state_dict(self.ema)
+            generator.load_state_dict(self.ema)
+        self._count_again(generator)
+        if self.ema is not None:
+            self.ema = _copy(generator)
+
+    def _count_again(self, generator: nn.Module) -> None:
+        """Measure batch norm's means and variances anew: the averaged weights have their own."""
+        rng = torch.Generator().manual_seed(_mix(self.settings.seed, JUDGING + 2, 0))
+        n = max(2, self.settings.batch)
+        with measured_anew(generator) as needed, torch.no_grad():
+            for _ in range(COUNTED if needed else 0):
+                codes = self.encoder.draw(n, device=torch.device("cpu"), rng=rng)
+                self.encoder.generate(codes.to(self.device))
 
     def _step(self, chosen: Sequence[int], raw: torch.Tensor) -> None:
         """Take one step of the game, or of the inverter."""
@@ -274,6 +288,23 @@ class AdversarialLoop(Loop):
             self.progress.epoch + 1, spread,
         )  # fmt: skip
 
+    def _row(self, sums: dict[str, list[float]]) -> dict[str, float]:
+        row = super()._row(sums)
+        if self.in_game:
+            row["learning_rate"] = float(self.optimizers["generator"].param_groups[0]["lr"])
+        return row
+
+    def describe(self, row: Mapping[str, float]) -> str:
+        """Say how the game stands; of the inverter what every loop says."""
+        if row["epoch"] > int(self.encoder.settings.game_epochs):
+            return super().describe(row)
+        names = [
+            n for n in row if n.startswith(("train_", "sample_", "real_")) and n != "train_loss"
+        ]
+        shown = "  ".join(f"{n.removeprefix('train_')} {row[n]:.3g}" for n in names)
+        speed = row["images_per_second"]
+        return f"epoch {row['epoch']:.0f} of the game  {shown}  {speed:.1f} images/s"
+
     def ranked(self) -> list[dict[str, float]]:
         """The inversion's epochs by their loss, then the game's, the last first."""
         n_game = int(self.encoder.settings.game_epochs)
@@ -298,17 +329,27 @@ class AdversarialLoop(Loop):
 
     @contextlib.contextmanager
     def judged_weights(self) -> Iterator[None]:
-        """Put the averaged generator in place, and the other back after."""
-        if self.ema is None:
-            yield
-            return
+        """Put the averaged generator in place, batch norm measured anew, the other back after."""
         generator = self._part("generator")
-        mine = _copy(generator)
-        generator.load_state_dict(self.ema)
+        mine, training = _copy(generator), generator.training
+        if self.ema is not None:
+            generator.load_state_dict(self.ema)
+        if self._in_play:
+            self._count_again(generator)
         try:
             yield
         finally:
             generator.load_state_dict(mine)
+            generator.train(training)
+
+    @property
+    def _in_play(self) -> bool:
+        """Whether the inverter has not had a step yet: the generator is still that of the game."""
+        n_game = int(self.encoder.settings.game_epochs)
+        return self.progress.epoch < n_game or (self.progress.epoch, self.progress.step) == (
+            n_game,
+            0,
+        )
 
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs, of all three players."""
@@ -346,32 +387,3 @@ def _only(network: nn.Module, player: str) -> Iterator[None]:
 
 def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-
-
-def gradient_penalty(discriminator: Critic, real: torch.Tensor, fake: torch.Tensor) -> Ratio:
-    r"""Return :math:`(|\nabla D(x)| - 1)^2` at random places between real and fake pictures.
-
-    Gulrajani et al. (2017). In single precision, whatever the rest is in.
-    """
-    share = torch.rand(len(real), 1, 1, 1, 1, device=real.device)
-    between = (share * real.float() + (1 - share) * fake.float()).detach().requires_grad_()
-    norms = _slopes(discriminator, between).flatten(1).norm(dim=1)
-    return Ratio(((norms - 1) ** 2).sum(), _count(norms))
-
-
-def r1_penalty(discriminator: Critic, real: torch.Tensor) -> Ratio:
-    r"""Return :math:`\tfrac12|\nabla D(x)|^2` at real pictures (Mescheder et al. 2018)."""
-    at = real.float().detach().requires_grad_()
-    slopes = _slopes(discriminator, at).flatten(1)
-    return Ratio(0.5 * (slopes**2).sum(), _count(slopes))
-
-
-def _slopes(discriminator: Critic, at: torch.Tensor) -> torch.Tensor:
-    with torch.enable_grad(), torch.autocast(at.device.type, enabled=False):
-        scores = discriminator(at)
-        (slopes,) = torch.autograd.grad(scores.sum(), at, create_graph=True)
-    return slopes
-
-
-def _count(rows: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(float(len(rows)), device=rows.device)

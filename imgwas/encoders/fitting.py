@@ -152,11 +152,7 @@ def _train(
         if world.rank == 0:
             run.finish_epoch(loop, about)
             loop.show(run.folder)
-            logger.info(
-                "epoch %d  train %.6g  validation %.6g  rate %.2g  %.1f images/s",
-                *(row[k] for k in ("epoch", "train_loss", "validation_loss", "learning_rate",
-                                   "images_per_second")),
-            )  # fmt: skip
+            logger.info("%s", loop.describe(row))
 
     def after_step(loop: Loop, n: int) -> None:
         if progress is not None:

@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional
 
 from imgwas.checks import check_range
-from imgwas.encoders.adversarial import gradient_penalty, r1_penalty
 from imgwas.encoders.base import Batch, Ratio
 from imgwas.encoders.generative import GenerativeEncoder, GenerativeSettings
 from imgwas.encoders.networks import gan as networks
+from imgwas.encoders.penalties import gradient_penalty, r1_penalty
 from imgwas.errors import UsageError, explain
 
 
@@ -26,9 +26,10 @@ class GANSettings(GenerativeSettings):
     codes from U(0, 1), images in 0..1); ``latents``, ``channels`` and ``intensity`` are the form's
     published ones unless given. ``loss`` is ``bce`` with ``real_label`` for real images, or
     ``wgan`` with ``gradient_penalty`` and ``drift``; ``r1`` penalises slopes at real images.
-    ``norm`` is the discriminator's, ``spectral`` bounds its layers. ``skip_share`` of the
-    discriminator's steps, and its steps with a loss below ``skip_below``, are computed but not
-    taken. ``inverter_width`` channels at the inverter's start. ``refine_steps`` of Adam at rate
+    ``norm`` is the discriminator's, ``spectral`` bounds its layers, ``variety`` tells it how much
+    the pictures of a batch differ, ``instance_noise`` is added to all that it sees. ``skip_share``
+    of the discriminator's steps, and its steps with a loss below ``skip_below``, are computed but
+    not taken. ``inverter_width`` channels at the inverter's start. ``refine_steps`` of Adam at rate
     ``refine_rate`` improve the code of each scan, ``refine_pull`` draws it towards the prior.
     """
 
@@ -43,6 +44,8 @@ class GANSettings(GenerativeSettings):
     r1: float = 0.0
     norm: Literal["batch", "instance", "none"] = "batch"
     spectral: bool = False
+    variety: bool = False
+    instance_noise: float = 0.0
     skip_share: float = 0.0
     skip_below: float = 0.0
     inverter_width: int = 16
@@ -56,7 +59,14 @@ class GANSettings(GenerativeSettings):
         """Refuse settings that contradict one another."""
         super().__post_init__()
         check_range("real_label", self.real_label, low=0.5, high=1)
-        for name in ("gradient_penalty", "drift", "r1", "skip_below", "refine_pull"):
+        for name in (
+            "gradient_penalty",
+            "drift",
+            "r1",
+            "skip_below",
+            "refine_pull",
+            "instance_noise",
+        ):
             check_range(name, getattr(self, name), low=0, high=1e6)
         check_range("skip_share", self.skip_share, low=0, high=0.99)
         check_range("beta1", self.beta1, low=0, high=0.9999)
@@ -122,12 +132,16 @@ class GAN3D(GenerativeEncoder):
             generator = networks.UpsamplingGenerator(
                 s.grid, self.n_latents, channels, self.intensity
             )
-            discriminator = networks.PooledDiscriminator(s.grid, channels, s.norm)
+            discriminator = networks.PooledDiscriminator(
+                s.grid, channels, s.norm, variety=s.variety
+            )
         else:
             generator = networks.TransposedGenerator(
                 s.grid, self.n_latents, channels, self.intensity
             )
-            discriminator = networks.StridedDiscriminator(s.grid, channels, s.norm)
+            discriminator = networks.StridedDiscriminator(
+                s.grid, channels, s.norm, variety=s.variety
+            )
         for part in (generator, discriminator):
             _xavier(part)
         if s.spectral:
@@ -158,6 +172,7 @@ class GAN3D(GenerativeEncoder):
     def discriminator_losses(self, real: torch.Tensor, fake: torch.Tensor) -> dict[str, Ratio]:
         """Cross-entropy or Wasserstein distance, and penalties of slopes."""
         s, players = self.settings, self.network.discriminator
+        real, fake = self._noisy(real), self._noisy(fake)
         on_real, on_fake = players(real).float(), players(fake).float()  # type: ignore[operator]
         if s.loss == "bce":
             terms = {
@@ -174,8 +189,14 @@ class GAN3D(GenerativeEncoder):
 
     def generator_losses(self, real: torch.Tensor, codes: torch.Tensor) -> dict[str, Ratio]:  # noqa: ARG002
         """Be taken for real (the non-saturating loss), or score high."""
-        score = self.network.discriminator(self.generate(codes)).float()  # type: ignore[operator]
+        picture = self._noisy(self.generate(codes))
+        score = self.network.discriminator(picture).float()  # type: ignore[operator]
         return {"generator": _mean(_entropy(score, 1.0) if self.settings.loss == "bce" else -score)}
+
+    def _noisy(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Blur the difference between images and pictures for the discriminator, if asked for."""
+        sd = self.settings.instance_noise
+        return pictures + sd * torch.randn_like(pictures) if sd else pictures
 
     def loss_weights(self) -> dict[str, float]:
         """Weights of the penalties."""

@@ -114,6 +114,14 @@ class Loop:
     def check(cls, encoder: NeuralEncoder, settings: TrainSettings, devices: int) -> None:
         """Refuse what this loop cannot do, before anything is written; this one does it all."""
 
+    def describe(self, row: Mapping[str, float]) -> str:
+        """Say in a line how an epoch went."""
+        return (
+            f"epoch {row['epoch']:.0f}  train {row['train_loss']:.6g}  validation "
+            f"{row['validation_loss']:.6g}  rate {row['learning_rate']:.2g}  "
+            f"{row['images_per_second']:.1f} images/s"
+        )
+
     def show(self, folder: Path) -> None:
         """Write pictures of how far the training is; nothing here."""
 

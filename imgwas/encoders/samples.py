@@ -26,6 +26,8 @@ MAPS = (8, 16, 32)
 SEED = 20_260_101
 #: Pictures whose neighbours in a ring are compared by MS-SSIM.
 RING = 16
+#: Voxels that are compared at a time.
+BLOCK = 2**22
 
 
 def features(pictures: Float[torch.Tensor, "n 1 x y z"]) -> Float64[np.ndarray, "n features"]:
@@ -84,10 +86,10 @@ def compare_samples(
 def similarity_between(pictures: Float[torch.Tensor, "n 1 x y z"], *, data_range: float) -> float:
     """Return the mean MS-SSIM of each of the first 16 pictures and the next, in a ring."""
     some = pictures[:RING].float()
+    size = max(1, BLOCK // some[0].numel())
     shifted = some.roll(1, dims=0)
-    pairs = range(len(some) if len(some) > 2 else 1)
-    found = [ms_ssim(some[i : i + 1], shifted[i : i + 1], data_range=data_range) for i in pairs]
-    return float(torch.cat(found).mean())
+    pairs = zip(torch.split(some, size), torch.split(shifted, size), strict=True)
+    return float(torch.cat([ms_ssim(a, b, data_range=data_range) for a, b in pairs]).mean())
 
 
 def sheet(

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from imgwas.checks import check_range
-from imgwas.encoders.adversarial import gradient_penalty, r1_penalty
+from imgwas.encoders.penalties import gradient_penalty, r1_penalty
 from imgwas.encoders.base import Ratio
 from imgwas.encoders.generative import GenerativeEncoder, GenerativeSettings
 from imgwas.encoders.loop import Loop

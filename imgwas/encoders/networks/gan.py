@@ -37,6 +37,12 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
     return nn.InstanceNorm3d(channels, affine=True) if norm == "instance" else nn.Identity()
 
 
+def with_variety(features: torch.Tensor) -> torch.Tensor:
+    """Append to each row how much the rows of the batch differ (Karras et al. 2018)."""
+    spread = (features.var(dim=0, correction=0) + 1e-8).sqrt().mean()
+    return torch.cat([features, spread.expand(len(features), 1)], dim=1)
+
+
 class UpsamplingGenerator(nn.Module):
     """(batch, latents) to (batch, 1, x, y, z), on any grid; 555,649 parameters with 64 channels."""
 
@@ -57,8 +63,11 @@ class UpsamplingGenerator(nn.Module):
 class PooledDiscriminator(nn.Module):
     """(batch, 1, x, y, z) to a score each; 555,777 parameters with 64 channels."""
 
-    def __init__(self, grid: Sequence[int], channels: int, norm: Norm = "batch") -> None:
+    def __init__(
+        self, grid: Sequence[int], channels: int, norm: Norm = "batch", *, variety: bool = False
+    ) -> None:
         super().__init__()
+        self.variety = variety
         check_grid(grid)
         layers: list[nn.Module] = []
         now = tuple(grid)
@@ -72,11 +81,12 @@ class PooledDiscriminator(nn.Module):
         if norm == "instance" and max(now) == 1:
             layers[-2] = nn.Identity()  # one voxel has no spread
         self.steps = nn.Sequential(*layers, nn.Conv3d(channels, channels, 3, padding=1))
-        self.score = nn.Linear(channels, 1)
+        self.score = nn.Linear(channels + variety, 1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return (batch,) scores, high for real images."""
-        out: torch.Tensor = self.score(self.steps(image).mean(dim=(2, 3, 4)))
+        maps = self.steps(image).mean(dim=(2, 3, 4))
+        out: torch.Tensor = self.score(with_variety(maps) if self.variety else maps)
         return out[:, 0]
 
 
@@ -116,8 +126,11 @@ class TransposedGenerator(nn.Module):
 class StridedDiscriminator(nn.Module):
     """(batch, 1, x, y, z) to a score each; 2,771,841 parameters at 64^3 with 256 channels."""
 
-    def __init__(self, grid: Sequence[int], channels: int, norm: Norm = "batch") -> None:
+    def __init__(
+        self, grid: Sequence[int], channels: int, norm: Norm = "batch", *, variety: bool = False
+    ) -> None:
         super().__init__()
+        self.variety = variety
         widths = _widths(grid, channels)[::-1]
         layers: list[nn.Module] = []
         now = tuple(grid)
@@ -129,11 +142,12 @@ class StridedDiscriminator(nn.Module):
                 layers.append(norm_layer(norm, n_out))
             layers.append(nn.LeakyReLU(0.2))
         self.steps = nn.Sequential(*layers)
-        self.score = nn.Linear(widths[-1] * now[0] * now[1] * now[2], 1)
+        self.score = nn.Linear(widths[-1] * now[0] * now[1] * now[2] + variety, 1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return (batch,) scores, high for real images."""
-        out: torch.Tensor = self.score(self.steps(image).flatten(1))
+        maps = self.steps(image).flatten(1)
+        out: torch.Tensor = self.score(with_variety(maps) if self.variety else maps)
         return out[:, 0]
 
 
