@@ -13,12 +13,12 @@ from torch import nn
 from torch.nn import functional
 
 from imgwas.checks import check_range
-from imgwas.encoders.penalties import gradient_penalty, r1_penalty
 from imgwas.encoders.base import Ratio
 from imgwas.encoders.generative import GenerativeEncoder, GenerativeSettings
 from imgwas.encoders.loop import Loop
 from imgwas.encoders.networks import stylegan as networks
 from imgwas.encoders.networks.growing import doubled
+from imgwas.encoders.penalties import gradient_penalty, r1_penalty
 from imgwas.errors import UsageError, explain
 
 #: Voxels an axis that the constant of a cube has.
@@ -63,7 +63,7 @@ class StyleGANSettings(GenerativeSettings):
     noise: Literal["off", "fixed"] = "off"
     beta1: float = 0.0
     beta2: float = 0.99
-    inverter_rate: float = 1e-3
+    inverter_rate: float = 1e-2
     real_weight: float = 1.0
     refine_steps: int = 0
     refine_rate: float = 0.02
