@@ -295,7 +295,7 @@ CASES = [
     Case("H3 --maf above a half", 8, r"--maf.*5.*0<=x<=0.5", options=["--maf", "5"]),
     Case("H3 no threads", 8, r"--threads.*0.*range", options=["--threads", "0"]),
     Case("H3 chromosome range backwards", 8, r"has the range '9-2'", options=["--chr", "9-2"]),
-    Case("H1 genotypes named twice", 8, r"Name the genotypes by one of .*--bfile and --bed is given",
+    Case("H1 genotypes named twice", 8, r"Name the genotypes by one .*--bfile and --bed is given",
          options=["--bed", "cohort.bed"]),
     Case("H1 no latents", 8, r"--latents FILE or by --pheno FILE",
          options=["associate", "--bfile", "cohort", "--out", "out"], replace=True),

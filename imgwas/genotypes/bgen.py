@@ -20,6 +20,7 @@ from imgwas.errors import (
     ReadError,
     explain,
 )
+from imgwas.files import absolute
 from imgwas.genotypes.alleles import alleles_to_swap, name_alleles
 from imgwas.genotypes.bed_checks import file_stat
 from imgwas.genotypes.bgen_decode import (
@@ -45,7 +46,7 @@ from imgwas.genotypes.bgen_samples import bgen_samples
 from imgwas.genotypes.multiallelic import chosen_rows
 from imgwas.genotypes.text import is_there
 from imgwas.genotypes.variant_table import variants_of
-from imgwas.types import DosageCodes, DosageGenotypes
+from imgwas.types import MISSING_DOSAGE, DosageCodes, DosageGenotypes
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,6 @@ _CACHED = 1 << 19
 _READ = 1 << 24
 #: More people than this share with probabilities above one, and the file is refused.
 _TOO_MANY_WRONG = 1e-3
-_DIPLOID = b"\x02"
 
 
 class BgenGenotypes(DosageGenotypes):
@@ -124,7 +124,7 @@ class BgenGenotypes(DosageGenotypes):
 
     def __reduce__(self) -> tuple[Any, ...]:
         same = {"size": self._stat["size"], "tables": self._tables_digest}
-        return _reopen, (self.bgen, self.sample, self._arguments, same)
+        return _reopen, absolute((self.bgen, self.sample, self._arguments, same))
 
     def __repr__(self) -> str:
         return f"BgenGenotypes({self.n_variants:,} variants x {self.n_samples:,} samples)"
@@ -213,16 +213,20 @@ class BgenGenotypes(DosageGenotypes):
     def _decode(
         self, rows: np.ndarray, contents: list[memoryview], dosage: np.ndarray, twice: np.ndarray
     ) -> None:
-        diploid, n = _DIPLOID * self.n_samples, self.n_samples
+        n = self.n_samples
         raw = np.zeros((len(rows), 2 * n), np.uint8)
         special: list[tuple[int, Block]] = []
+        gaps: list[tuple[int, np.ndarray]] = []
         for i, content in enumerate(contents):
             block = self._block(int(rows[i]), content)
-            simple = block.is_simple(diploid)
-            if simple and len(block.values) == 2 * n and self.per_copy == EIGHT_BITS:
-                raw[i] = np.frombuffer(block.values, np.uint8)
-            else:
+            missing = block.missing_if_simple() if self.per_copy == EIGHT_BITS else None
+            if missing is None:
                 special.append((i, block))
+                continue
+            raw[i] = np.frombuffer(block.values, np.uint8)
+            if len(missing):
+                gaps.append((i, missing))
+                raw[i].reshape(n, 2)[missing] = 0
         first = self._swap[rows] if self._swap is not None else np.zeros(len(rows), bool)
         n_wrong = np.zeros(len(rows), np.int64)
         for wanted in np.unique(first).tolist():
@@ -231,8 +235,12 @@ class BgenGenotypes(DosageGenotypes):
             codes, two = dosage[which], twice[which]
             n_wrong[which] = decode_simple(raw[which], codes, two, first=wanted)
             dosage[which], twice[which] = codes, two
+        for i, missing in gaps:
+            dosage[i, missing], twice[i, missing] = MISSING_DOSAGE, 0
         for i, block in special:
-            n_wrong[i] = self._decode_special(int(rows[i]), block, dosage[i], twice[i], first[i])
+            n_wrong[i] = self._decode_special(
+                int(rows[i]), block, dosage[i], twice[i], bool(first[i])
+            )
         self._check_wrong(rows, n_wrong)
 
     def _decode_special(
@@ -242,7 +250,7 @@ class BgenGenotypes(DosageGenotypes):
             kind = f"{block.bits} bits a probability, where the first variant has 8"
             raise self._unsupported(row, Unsupported(kind))
         try:
-            return decode_general(block, dosage, twice, first=bool(first), per_copy=self.per_copy)
+            return decode_general(block, dosage, twice, first=first, per_copy=self.per_copy)
         except Damaged as error:
             raise self._damaged(row, error) from error
         except Unsupported as error:

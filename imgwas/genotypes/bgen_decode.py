@@ -19,6 +19,7 @@ from imgwas.types import MISSING_DOSAGE
 #: What one copy counts: exactly the file's own unit for eight bits, PLINK 2's unit otherwise.
 EIGHT_BITS, OTHER_BITS = 255, 16384
 _MISSING, _PLOIDY = 0x80, 0x3F
+_DIPLOID = b"\x02"
 
 
 class Damaged(ValueError):
@@ -50,9 +51,17 @@ class Block:
     bits: int
     values: memoryview
 
-    def is_simple(self, diploid: bytes) -> bool:
-        """Whether it is unphased, of eight bits, and nobody is missing or haploid."""
-        return self.bits == 8 and not self.phased and self.ploidy == diploid
+    def missing_if_simple(self) -> np.ndarray | None:
+        """Who is missing, if it is unphased, of eight bits and everyone is diploid; else None."""
+        n = len(self.ploidy)
+        if self.bits != 8 or self.phased or len(self.values) != 2 * n:
+            return None
+        if self.ploidy.count(_DIPLOID) == n:
+            return np.empty(0, np.int64)
+        flags = np.frombuffer(self.ploidy, np.uint8)
+        if ((flags & _PLOIDY) != 2).any():
+            return None
+        return np.flatnonzero(flags & _MISSING)
 
 
 def uncompress(content: memoryview, compression: str, n_samples: int) -> memoryview:
@@ -159,12 +168,12 @@ def decode_general(
     Damaged, Unsupported
     """
     flags = np.frombuffer(block.ploidy, np.uint8)
-    missing, ploidy = flags & _MISSING > 0, flags & _PLOIDY
+    missing, ploidy = flags & _MISSING > 0, (flags & _PLOIDY).astype(np.int64)
     if ((ploidy != 2) & (ploidy != 1)).any():
         strange = ploidy[(ploidy != 2) & (ploidy != 1)]
         raise Unsupported(f"people with {strange[0]} chromosomes")
     values = _unpack(block.values, block.bits, int(ploidy.sum()))
-    start = np.cumsum(ploidy) - ploidy.astype(np.int64)
+    start = np.cumsum(ploidy) - ploidy
     one = values[start]
     other = np.where(ploidy == 2, values[np.minimum(start + 1, len(values) - 1)], 0)
     top = 2**block.bits - 1

@@ -88,7 +88,7 @@ class MultiDosages(DosageGenotypes):
         packed = file.read_packed(rows)
         table = np.array([2 * self.per_copy, MISSING_DOSAGE, self.per_copy, 0], np.uint16)
         codes = (packed[:, :, None] >> np.array([0, 2, 4, 6], np.uint8)) & 3
-        dosage = table[codes.reshape(len(rows), -1)[:, : self.n_samples]]
+        dosage = table[codes.reshape(len(rows), 4 * packed.shape[1])[:, : self.n_samples]]
         return DosageCodes(dosage, hashlib.sha256(packed.data).digest())
 
     def fingerprint(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from imgwas.errors import (
     UsageError,
     explain,
 )
+from imgwas.files import absolute
 from imgwas.genotypes.alleles import alleles_to_swap, name_alleles, swap_homozygotes
 from imgwas.genotypes.bed_checks import file_stat
 from imgwas.genotypes.multiallelic import chosen_rows
@@ -234,7 +235,7 @@ class _Fileset(Genotypes):
 
     def __reduce__(self) -> tuple[Any, ...]:
         same = {**self.files.digests, "size": self.files.stat["size"]}
-        return _reopen, (type(self), *self.files.paths, *self.files.arguments, same)
+        return _reopen, absolute((type(self), *self.files.paths, *self.files.arguments, same))
 
     def __repr__(self) -> str:
         name = type(self).__name__
@@ -279,7 +280,8 @@ class PgenCalls(_Fileset, PackedGenotypes):
         table = np.array([2, np.nan, 1, 0], np.float32)
         shifts = np.array([0, 2, 4, 6], np.uint8)
         codes = (self.read_packed(rows)[:, :, None] >> shifts) & 3
-        return np.asarray(table[codes.reshape(len(rows), -1)[:, : self.n_samples]])
+        flat = codes.reshape(len(rows), codes.shape[1] * 4)
+        return np.asarray(table[flat[:, : self.n_samples]])
 
 
 class PgenDosages(_Fileset, DosageGenotypes):
