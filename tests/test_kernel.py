@@ -139,6 +139,23 @@ def test_a_trait_does_not_feel_the_other_groups():
     assert np.array_equal(together[1].t, alone[0].t)
 
 
+@pytest.mark.parametrize("missing", [0, 0.03])
+def test_many_groups_at_once_are_each_group_alone(missing):
+    """Counts by whom a group lacks, and one product for all groups where no call is missing."""
+    dosage, covariates, traits = cohort(n=201, n_traits=7, missing=missing)
+    rng, groups = RNG(5), []
+    for lost in (0, 1, 4, 9, 60):
+        used = np.ones(201, bool)
+        used[rng.choice(201, lost, replace=False)] = False
+        groups.append(group_of(traits[:, len(groups) : len(groups) + 2], covariates, used))
+    together = scan(dosage, groups, dtype=np.float32)
+    for group, found in zip(groups, together, strict=True):
+        (alone,) = scan(dosage, [group], dtype=np.float32)
+        assert np.array_equal(found.t, alone.t)
+        for name in ("effect_allele_frequency", "scale", "n", "dof", "reason"):
+            assert np.array_equal(getattr(found, name), getattr(alone, name), equal_nan=True)
+
+
 def test_degenerate_variants_get_a_reason_and_no_number():
     dosage, covariates, traits = cohort(n_variants=6, missing=0)
     dosage[1] = 2

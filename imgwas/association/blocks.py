@@ -118,18 +118,40 @@ class Workspace:
         self.lookup = decode_table(self.dtype)
         self.dosage = np.zeros((block_size, n_bytes, 4), self.dtype)
         self._products: dict[int, np.ndarray] = {}
+        self._shared: dict[int, np.ndarray] = {}
+        self._stacked: tuple[list[np.ndarray], np.ndarray] | None = None
 
     def load(self, coded: UInt8[np.ndarray, "variants bytes"]) -> None:
         """Decode two-bit codes into the buffer, missing calls as zero."""
+        self._shared = {}
         decode(coded, self)
 
     def fill(self, gaps: Gaps, values: np.ndarray) -> None:
         """Write one value per variant into its missing calls."""
+        self._shared = {}
         flat = self.dosage.reshape(len(self.dosage), -1)
         flat[gaps.rows, gaps.columns] = values[gaps.rows]
 
+    def share(self, matrices: list[np.ndarray]) -> None:
+        """Multiply with all of some matrices at once, and keep the products for :meth:`product`.
+
+        A column's product does not depend on the columns beside it, to the last bit: matrices are
+        padded to whole tiles.
+        """
+        if self._stacked is None or self._stacked[0] is not matrices:
+            self._stacked = (matrices, np.hstack(matrices))
+        products = self._multiply_all(self._stacked[1])
+        edges = np.cumsum([0, *(matrix.shape[1] for matrix in matrices)])
+        for matrix, start in zip(matrices, edges, strict=False):
+            self._shared[id(matrix)] = products[:, start : start + matrix.shape[1]]
+
     def product(self, matrix: np.ndarray) -> np.ndarray:
-        """Return ``dosage @ matrix`` for the whole buffer, so that its shape never changes."""
+        """Return ``dosage @ matrix`` for the whole buffer."""
+        held = self._shared.get(id(matrix))
+        return self._multiply_all(matrix) if held is None else held
+
+    def _multiply_all(self, matrix: np.ndarray) -> np.ndarray:
+        """``dosage @ matrix`` for all rows of the buffer, so that its shape never changes."""
         n_columns = matrix.shape[1]
         flat = self.dosage.reshape(len(self.dosage), -1)
         out = self._products.get(n_columns)

@@ -94,6 +94,7 @@ class DeviceWorkspace(Workspace):
         self._decoded: tuple[slice, torch.Tensor] | None = None
         self._right: dict[int, tuple[np.ndarray, RightHandSide]] = {}
         self._pinned: dict[str, torch.Tensor] = {}
+        self._shared, self._stacked = {}, None
         self._turn = 0
         self._exact = torch.float64 if self.dtype == np.float64 else torch.float16
         copies = decode_table(np.dtype(np.float64))
@@ -117,20 +118,21 @@ class DeviceWorkspace(Workspace):
         if self._host is None:
             self._host = np.zeros((self.block_size, self.n_bytes, 4), self.dtype)
         self._coded = self._gaps = self._decoded = None
+        self._shared = {}
         return self._host
 
     def load(self, coded: UInt8[np.ndarray, "variants bytes"]) -> None:
         """Take two-bit codes; they are decoded on the device."""
-        self._coded, self._gaps, self._decoded = coded, None, None
+        self._coded, self._gaps, self._decoded, self._shared = coded, None, None, {}
 
     def fill(self, gaps: Gaps, values: np.ndarray) -> None:
         """Take one value per variant for its missing calls."""
         if self._coded is None:
             super().fill(gaps, values)
         else:
-            self._gaps = gaps, values
+            self._gaps, self._shared = (gaps, values), {}
 
-    def product(self, matrix: np.ndarray) -> Float[np.ndarray, "variants columns"]:
+    def _multiply_all(self, matrix: np.ndarray) -> Float[np.ndarray, "variants columns"]:
         """Return ``dosage @ matrix`` of the block."""
         held = self._right.get(id(matrix))
         if held is None:  # the matrix is kept, so that its id stays its own

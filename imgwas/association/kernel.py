@@ -37,11 +37,13 @@ from imgwas.association.blocks import (
     swap_alleles,
 )
 from imgwas.association.dropping import solve_dropping
-from imgwas.genotypes.counts import GenotypeCounts, count_packed
+from imgwas.genotypes.counts import GenotypeCounts, count_packed, unpack_mask
 from imgwas.shapes import UInt8
 from imgwas.sumstats.reasons import EXPLAINED_BY_COVARIATES, TESTED
 
 MissingPolicy = Literal["mean", "drop"]
+#: A group that lacks a smaller share of the others is counted by whom it lacks.
+FEW = 0.05
 
 
 def scan_block(
@@ -86,11 +88,14 @@ def scan_block(
     coded = swap_alleles(packed, flip)
     workspace.load(coded)
     gaps = missing_positions(coded, everyone)
+    if len(groups) > 1 and not gaps.any_missing:
+        workspace.share(matrices)
+    without = _left_out(groups, everyone)
     results: dict[int, GroupResult] = {}
     # a group with random vectors comes last: its means of missing calls stay in the buffer
     for number in sorted(range(len(groups)), key=lambda i: groups[i].probes is not None):
         group, matrix = groups[number], matrices[number]
-        own = _counts_of(packed, group, everyone)
+        own = _counts_of(packed, group, everyone, without[number])
         moments = Moments.of_counts(own, group.n)
         block = GroupBlock(coded, flip, gaps, group, moments, workspace)
         solve = solve_dropping if missing == "drop" else solve_filling
@@ -98,12 +103,37 @@ def scan_block(
     return [results[number] for number in range(len(groups))]
 
 
-def _counts_of(packed: np.ndarray, group: GroupArrays, everyone: GenotypeCounts) -> GenotypeCounts:
-    """Counts within a group; those of everyone when the group is everyone."""
+def _left_out(groups: list[GroupArrays], everyone: GenotypeCounts) -> list[np.ndarray | None]:
+    """Columns of the few people whom each group lacks; None where they are many or unknown."""
+    n_everyone = int((everyone.n_called + everyone.n_missing)[:1].sum())
+    masks = [group.mask for group in groups if group.mask is not None]
+    if len(masks) < len(groups) or len(groups) < 2:
+        return [None] * len(groups)
+    union = np.bitwise_or.reduce(masks)
+    if int(np.unpackbits(union).sum()) != 2 * n_everyone:
+        return [None] * len(groups)
+    return [
+        np.flatnonzero(unpack_mask(union ^ mask)) if n_everyone - group.n <= FEW * group.n else None
+        for mask, group in zip(masks, groups, strict=True)
+    ]
+
+
+def _counts_of(
+    packed: np.ndarray, group: GroupArrays, everyone: GenotypeCounts, without: np.ndarray | None
+) -> GenotypeCounts:
+    """Counts within a group: everyone's, less those of the people whom it lacks."""
     n_everyone = everyone.n_called + everyone.n_missing
     if len(n_everyone) and group.n == n_everyone[0]:
         return everyone
-    return count_packed(packed, group.mask)
+    if without is None:
+        return count_packed(packed, group.mask)
+    codes = packed[:, without >> 2] >> (2 * (without & 3)).astype(np.uint8) & 3
+    return GenotypeCounts(
+        n_effect_homozygote=everyone.n_effect_homozygote - (codes == 0).sum(axis=1),
+        n_heterozygote=everyone.n_heterozygote - (codes == 2).sum(axis=1),
+        n_other_homozygote=everyone.n_other_homozygote - (codes == 3).sum(axis=1),
+        n_missing=everyone.n_missing - (codes == 1).sum(axis=1),
+    )
 
 
 def solve_filling(block: GroupBlock, matrix: np.ndarray) -> GroupResult:
