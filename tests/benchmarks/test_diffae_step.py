@@ -22,6 +22,7 @@ from imgwas.encoders.networks.unet import BLOCKS, MULTIPLIERS, sines
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 
+ABSENT = "MONAI is not installed"
 GRID, BASE, N_CODE, BATCH = (128, 128, 50), 32, 128, 2
 
 
@@ -30,17 +31,17 @@ class Stock(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        from monai.networks.blocks import SpatialAttentionBlock
-        from monai.networks.nets.diffusion_model_unet import DiffusionUNetResnetBlock
+        blocks = pytest.importorskip("monai.networks.blocks", reason=ABSENT)
+        unets = pytest.importorskip("monai.networks.nets.diffusion_model_unet", reason=ABSENT)
 
         def block(n_in: int, n_out: int, **resample: nn.Module) -> nn.Module:
-            made = DiffusionUNetResnetBlock(3, n_in, N_CODE, n_out)
+            made = unets.DiffusionUNetResnetBlock(3, n_in, N_CODE, n_out)
             for name, module in resample.items():
                 setattr(made, name, module)
             return made
 
         def attention(n: int) -> nn.Module:
-            return SpatialAttentionBlock(3, n, use_flash_attention=True)
+            return blocks.SpatialAttentionBlock(3, n, use_flash_attention=True)
 
         self.time = nn.Sequential(nn.Linear(BASE, 128), nn.SiLU(), nn.Linear(128, 128))
         self.code = nn.Linear(N_CODE, 128)
@@ -113,7 +114,6 @@ def step_of(network: nn.Module, n_steps: int) -> tuple[float, float]:
 def test_training_step(recompute):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device is visible")
-    pytest.importorskip("monai", reason="MONAI is not installed")
     settings = {"grid": GRID, "recompute": recompute}
     ours = create_encoder("diffae", settings).network.cuda().train()
     stock = create_encoder("diffae", settings).network
