@@ -52,7 +52,7 @@ imgwas heritability results/ --method ldsc --ld-scores eur_w_ld_chr/ --out herit
     help="Jackknife blocks.",
 )  # fmt: skip
 @click.option(
-    "--probes", type=click.IntRange(2, 1000), show_default="8, or more below 5,000 people",
+    "--probes", type=click.IntRange(2, 1000), show_default="4, or more below 5,000 people",
     help="Random vectors of he.",
 )  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random vectors.")

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+#: After so many variants their calls begin anew.
+REPEATED = 400_000
+
 
 @dataclass(frozen=True)
 class Cohort:
@@ -68,18 +71,28 @@ def cohort(
 
 def write(made: Cohort, *, missing: float = 0, seed: int = 1) -> None:
     """Write the files of a cohort into its folder."""
-    rng = np.random.default_rng(seed)
-    _write_bed(made, missing, rng)
-    _write_tables(made, rng)
+    alike = made.folder.parent.glob(f"n{made.n}-m{made.m}-k*-c*-missing{missing:g}/done")
+    folder = next((done.parent for done in alike), None)
+    if folder is None:
+        _write_bed(made, missing, np.random.default_rng(seed))
+    else:  # the same calls with other latents: one copy on the disk
+        for ending in (".bed", ".bim", ".fam"):
+            made.prefix.with_suffix(ending).unlink(missing_ok=True)
+            os.link(folder / f"cohort{ending}", made.prefix.with_suffix(ending))
+    _write_tables(made, np.random.default_rng([seed, made.k]))
 
 
 def _write_bed(made: Cohort, missing: float, rng: np.random.Generator) -> None:
     n, m = made.n, made.m
     frequency = rng.beta(1, 2, m) * 0.5 + 0.01
     codes = np.array([3, 2, 0], np.uint8)
+    blocks: dict[int, bytes] = {}
     with made.prefix.with_suffix(".bed").open("wb") as stream:
         stream.write(bytes([0x6C, 0x1B, 1]))
         for start in range(0, m, 2000):
+            if written := blocks.get(start % REPEATED):  # a million need not all be different
+                stream.write(written[: (m - start) * -(-n // 4)])
+                continue
             f = frequency[start : start + 2000, None]
             copies = (rng.random((len(f), n)) < f).astype(np.uint8) + (rng.random((len(f), n)) < f)
             block = codes[copies]
@@ -88,7 +101,9 @@ def _write_bed(made: Cohort, missing: float, rng: np.random.Generator) -> None:
             quads = np.zeros((len(f), -(-n // 4), 4), np.uint8)
             quads.reshape(len(f), -1)[:, :n] = block
             packed = quads[..., 0] | quads[..., 1] << 2 | quads[..., 2] << 4 | quads[..., 3] << 6
-            stream.write(packed.astype(np.uint8).tobytes())
+            stream.write(written := packed.astype(np.uint8).tobytes())
+            if m > REPEATED:
+                blocks[start] = written
     with made.prefix.with_suffix(".bim").open("w") as stream:
         stream.writelines(
             f"{1 + j * 22 // m}\trs{j}\t0\t{1000 + j * 100}\tA\tG\n" for j in range(m)

@@ -1,0 +1,188 @@
+"""Whole scans at five sizes against peers, and against the bound of the machine, in one run.
+
+Processor seconds are compared, of whole processes on one thread each: on a machine that others use
+as well they move far less than the clock. Wall clock is reported beside them. A peer that would
+take more than two minutes gets fewer variants: its cost of a variant is what two sizes differ by.
+
+``IMGWAS_BENCHMARK_REPEATS`` (3) sets how many runs take turns, ``IMGWAS_BENCHMARK_THREADS`` (1) on
+how many threads, ``IMGWAS_BENCHMARK_TENSORQTL`` names a Python that has tensorqtl.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.benchmarks.cohorts import Cohort, cohort
+from tests.benchmarks.measure import Run, median, report, run
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
+
+REPEATS = int(os.environ.get("IMGWAS_BENCHMARK_REPEATS", "3"))
+THREADS = int(os.environ.get("IMGWAS_BENCHMARK_THREADS", "1"))
+TENSORQTL = os.environ.get("IMGWAS_BENCHMARK_TENSORQTL", "")
+#: people, variants, latents
+SIZES = [
+    (5000, 100_000, 1),
+    (5000, 100_000, 16),
+    (5000, 100_000, 128),
+    (5000, 100_000, 256),
+    (20_000, 50_000, 128),
+]
+needs_plink2 = pytest.mark.skipif(shutil.which("plink2") is None, reason="plink2 is not installed")
+needs_tensorqtl = pytest.mark.skipif(not TENSORQTL, reason="IMGWAS_BENCHMARK_TENSORQTL is not set")
+
+
+def ours(made: Cohort, *options: str) -> Run:
+    """One whole process."""
+    command = made.imgwas("imgwas-out", *options, threads=THREADS)
+    program = Path(sys.executable).with_name(command[0])
+    return run([program, *command[1:]], made.folder, threads=THREADS)
+
+
+def plink2(made: Cohort, n_variants: int | None = None) -> Run:
+    """One whole process, of the first variants only where a number is given."""
+    out = made.folder / "plink2-out"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    some = ["--extract", str(_first(made, n_variants))] if n_variants else []
+    done = run(made.plink2("plink2-out/glm", *some, threads=THREADS), made.folder, threads=THREADS)
+    shutil.rmtree(out)
+    return done
+
+
+def _first(made: Cohort, n: int) -> Path:
+    path = made.folder / f"first-{n}.txt"
+    path.write_text("".join(f"rs{j}\n" for j in range(n)))
+    return path
+
+
+def bound(made: Cohort) -> Run:
+    """Reading, one product and writing, nothing else (``bound.py``)."""
+    script = Path(__file__).with_name("bound.py")
+    columns = -(-(made.k + made.c) // 4) * 4
+    sizes = [str(v) for v in (made.n, made.m, columns, made.k, THREADS)]
+    command = [sys.executable, script, made.folder, made.prefix.name, *sizes]
+    return run(command, made.folder, threads=THREADS)
+
+
+def in_turns(*programs):
+    """Run programs in turns; a list of runs for each."""
+    found = [[] for _ in programs]
+    for _ in range(REPEATS):
+        for program, runs in zip(programs, found, strict=True):
+            runs.append(program())
+    return found
+
+
+def ratios(slow, fast) -> dict[str, float]:
+    """Median ratio of processor seconds and of the clock, pair by pair."""
+    pairs = list(zip(slow, fast, strict=True))
+    return {
+        "cpu": statistics.median(a.cpu_s / b.cpu_s for a, b in pairs),
+        "wall": statistics.median(a.wall_s / b.wall_s for a, b in pairs),
+    }
+
+
+def a_million(one: Run, few: Run, n_more: int) -> float:
+    """Processor seconds of a million variants, from what two sizes differ by."""
+    return (one.cpu_s - few.cpu_s) / n_more * 1e6
+
+
+@needs_plink2
+@pytest.mark.parametrize(("n", "m", "k"), SIZES)
+def test_plink2_and_the_bound_without_missing_calls(n, m, k):
+    made = cohort(n=n, m=m, k=k)
+    ours(made)
+    mine, theirs, least = in_turns(lambda: ours(made), lambda: plink2(made), lambda: bound(made))
+    report(
+        "complete calls",
+        n=n, m=m, k=k, threads=THREADS,
+        ours=median(mine), plink2=median(theirs), bound=median(least),
+        plink2_ratio=ratios(theirs, mine), bound_ratio=ratios(mine, least),
+    )  # fmt: skip
+
+
+@needs_plink2
+@pytest.mark.parametrize(("n", "m", "k"), SIZES)
+def test_plink2_with_one_per_cent_missing(n, m, k):
+    """PLINK 2 solves every variant and latent anew, so it gets few variants."""
+    made = cohort(n=n, m=m, k=k, missing=0.01)
+    few, more = (50, 550) if k > 16 or n > 5000 else (500, 5500)
+    ours(made)
+    mine, drop = in_turns(lambda: ours(made), lambda: ours(made, "--missing-genotype", "drop"))
+    start, theirs = plink2(made, few), plink2(made, more)
+    per_million = a_million(theirs, start, more - few)
+    whole = per_million * m / 1e6 + start.cpu_s
+    report(
+        "1 % missing calls",
+        n=n, m=m, k=k, threads=THREADS,
+        mean=median(mine), drop=median(drop), plink2_few=theirs, plink2_variants=more,
+        plink2_projected_cpu_s=whole,
+        mean_ratio_cpu=whole / median(mine).cpu_s, drop_ratio_cpu=whole / median(drop).cpu_s,
+    )  # fmt: skip
+
+
+#: trans mapping of all phenotypes and variants in memory, nothing filtered but by P
+TRANS = """
+import sys
+import numpy as np, pandas as pd, torch
+torch.set_num_threads(int(sys.argv[2]))
+from tensorqtl import trans
+n, k, m, folder = int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]), sys.argv[1]
+ids = [f"id{i:06d}" for i in range(n)]
+packed = np.fromfile(f"{folder}/cohort.bed", np.uint8, offset=3, count=m * (n // 4))
+packed = packed.reshape(m, n // 4)
+table = np.array([2, -9, 1, 0], np.int8)
+codes = np.stack([packed >> s & 3 for s in (0, 2, 4, 6)], axis=2).reshape(m, n)
+genotypes = pd.DataFrame(table[codes], index=[f"rs{j}" for j in range(m)], columns=ids)
+latents = pd.DataFrame(np.load(f"{folder}/latents.npy").T, [f"L{i}" for i in range(k)], ids)
+covariates = pd.read_csv(f"{folder}/covar.tsv", sep="\\t", dtype={"IID": str}).set_index("IID")
+covariates = covariates.drop(columns="#FID").loc[ids]
+found = trans.map_trans(genotypes, latents, covariates, batch_size=10000, pval_threshold=1e-5,
+                        maf_threshold=0, return_sparse=True, verbose=False)
+found.to_csv(f"{folder}/tensorqtl.tsv", sep="\t", index=False)
+"""
+
+
+@needs_tensorqtl
+@pytest.mark.parametrize(("n", "m", "k"), SIZES)
+def test_tensorqtl_trans(n, m, k):
+    """It keeps pairs with P below 1e-5 only; genotypes are decoded for it by a numpy table."""
+    made = cohort(n=n, m=m, k=k)
+    latents = pd.read_parquet(made.folder / "latents.parquet").drop(columns="IID")
+    np.save(made.folder / "latents.npy", latents.to_numpy())
+
+    def theirs():
+        words = [made.folder, THREADS, n, k, m]
+        return run([TENSORQTL, "-c", TRANS, *words], made.folder, threads=THREADS)
+
+    ours(made)
+    mine, others = in_turns(lambda: ours(made), theirs)
+    report(
+        "tensorQTL trans mapping",
+        n=n, m=m, k=k, threads=THREADS, ours=median(mine), tensorqtl=median(others),
+        ratio=ratios(others, mine),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("m", [10_000, 100_000, 1_000_000])
+def test_flat_in_variants(m):
+    """Seconds of a variant and peak memory from ten thousand variants to a million."""
+    made = cohort(n=2000, m=m, k=32)
+    ours(made)
+    small = cohort(n=2000, m=2000, k=32)
+    start, done = median([ours(small) for _ in range(REPEATS)]), ours(made)
+    report(
+        "flat in variants",
+        n=2000, m=m, k=32, threads=THREADS, ours=done,
+        us_per_variant_cpu=(done.cpu_s - start.cpu_s) / (m - 2000) * 1e6,
+        us_per_variant_wall=(done.wall_s - start.wall_s) / (m - 2000) * 1e6,
+    )  # fmt: skip
