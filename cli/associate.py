@@ -293,6 +293,7 @@ _PASSED = (
     "threads",
     "part_size",
     "finish",
+    "ignore_file_times",
     "overwrite",
     "break_lock",
 )

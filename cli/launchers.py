@@ -56,9 +56,14 @@ launchers = stack(
         click.option(
             "--finish", is_flag=True, help="Compute nothing; finish what the tasks computed."
         ),
+        click.option(
+            "--ignore-file-times", is_flag=True,
+            help="Tasks have copies of the genotypes: their times may differ.",
+        ),
     ]
 )  # fmt: skip
-NAMES = ["workers", "scheduler", "tls_ca", "tls_cert", "tls_key", "part", "finish"]
+NAMES = ["workers", "scheduler", "tls_ca", "tls_cert", "tls_key", "part", "finish",
+         "ignore_file_times"]  # fmt: skip
 CLUSTER = [
     "cluster", "queue", "account", "walltime", "min_workers", "worker_memory", "interface",
     "job_option",

@@ -140,6 +140,17 @@ def read_json(path: Path) -> Any:
     return content
 
 
+def absolute(value: Any) -> Any:
+    """The same with every path absolute, for processes that work in another folder."""
+    if isinstance(value, Path):
+        return value.absolute()
+    if isinstance(value, tuple):
+        return tuple(map(absolute, value))
+    if isinstance(value, dict):
+        return {name: absolute(one) for name, one in value.items()}
+    return value
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in ``folder`` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

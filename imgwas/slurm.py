@@ -161,7 +161,10 @@ def slurm_cluster(settings: SlurmSettings, private: Path) -> Iterator[Client]:
     warn_of_preloads()
     with dask.config.set(SCHEDULING):
         cluster = make_cluster(settings, private.resolve())
-    with cluster, Client(cluster) as client:
+    with contextlib.ExitStack() as stack:
+        stack.callback(remove_keys, cluster)
+        stack.enter_context(cluster)
+        client = stack.enter_context(Client(cluster))
         fewest = settings.fewest_workers
         cluster.adapt(
             minimum=settings.most_workers if fewest is None else fewest,
@@ -169,6 +172,13 @@ def slurm_cluster(settings: SlurmSettings, private: Path) -> Iterator[Client]:
         )
         logger.info("slurm    scheduler at %s, jobs are submitted", cluster.scheduler_address)
         yield client
+
+
+def remove_keys(cluster: Any) -> None:
+    """Remove the certificates that workers read, which would otherwise wait for the collector."""
+    for name, file in vars(cluster).items():
+        if name.startswith("_job_") and hasattr(file, "close"):
+            file.close()
 
 
 def _make_private(folder: Path) -> None:

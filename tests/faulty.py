@@ -40,7 +40,7 @@ class FaultyGenotypes(PlinkGenotypes):
     def read_packed(self, rows: np.ndarray) -> np.ndarray:
         """Read, unless the row is among them."""
         if self.trap["what"] == "slow":
-            time.sleep(0.25)
+            time.sleep(1.0)
         elif self.trap["row"] in rows and self.happened < self.trap["times"]:
             (self.folder / f"{time.time_ns()}-{os.getpid()}").touch()
             self._close(self.trap["what"])

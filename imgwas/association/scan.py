@@ -62,6 +62,7 @@ def associate(
     part_size: int = 16384,
     part: tuple[int, int] | None = None,
     finish: bool = False,
+    ignore_file_times: bool = False,
     overwrite: bool = False,
     break_lock: bool = False,
     command: list[str] | None = None,
@@ -128,6 +129,9 @@ def associate(
         them finishes the run; before that, what is returned is partial.
     finish : bool
         Compute nothing: finish a run whose tasks are all done, or say which parts are missing.
+    ignore_file_times : bool
+        Take genotype files of the same size and tables for the same whenever they were written.
+        For tasks that each get a copy of the inputs, as workflow engines make them.
     overwrite : bool
         Start anew in a folder that holds another run.
     break_lock : bool
@@ -186,6 +190,7 @@ def associate(
         threads=threads,
         client=client,
         part_size=part_size,
+        ignore_file_times=ignore_file_times,
         command=command,
         progress=progress,
     )
@@ -213,6 +218,7 @@ def prepare_run(
     threads: int | None = None,
     client: Client | None = None,
     part_size: int = 16384,
+    ignore_file_times: bool = False,
     command: list[str] | None = None,
     progress: Progress | None = None,
 ) -> Run:
@@ -241,6 +247,8 @@ def prepare_run(
         warn_of_relatives(genotypes.samples, design.sample_columns)
     task = make_task(genotypes, design, chosen.rows, settings, Path(out))
     identity = _identity(task, design)
+    if ignore_file_times:
+        identity = _without_times(identity)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return Run(
         task,
@@ -344,6 +352,14 @@ def _identity(task: ScanTask, design: Design) -> dict[str, Any]:
         "covariates": _digest(*(group.basis for group in design.groups)),
         "settings": settings,
     }
+
+
+def _without_times(identity: Any) -> Any:
+    """Leave out when files were written, at any depth."""
+    if not isinstance(identity, dict):
+        return identity
+    kept = {name: one for name, one in identity.items() if not name.endswith("mtime_ns")}
+    return {name: _without_times(one) for name, one in kept.items()}
 
 
 def _digest(*arrays: np.ndarray) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from imgwas.errors import InconsistentError, OpenError, ReadError, explain
+from imgwas.files import absolute
 from imgwas.genotypes.alleles import alleles_to_swap, name_alleles, swap_homozygotes
 from imgwas.genotypes.bed_checks import (
     BedShape,
@@ -98,7 +99,7 @@ class PlinkGenotypes(PackedGenotypes):
 
     def __reduce__(self) -> tuple[Any, ...]:
         same = {**self._digests, "size": self._stat["size"]}
-        return _reopen, (self.bed, self.bim, self.fam, self._arguments, same)
+        return _reopen, absolute((self.bed, self.bim, self.fam, self._arguments, same))
 
     def __repr__(self) -> str:
         return f"PlinkGenotypes({self.n_variants:,} variants x {self.n_samples:,} samples)"

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from imgwas.errors import DecompressError, InconsistentError, MalformedError, OpenError, explain
+from imgwas.files import absolute
 from imgwas.genotypes.alleles import alleles_to_swap, name_alleles
 from imgwas.genotypes.bed_checks import file_stat
 from imgwas.genotypes.bgen_index import read_at
@@ -87,7 +88,7 @@ class StoredDosages(DosageGenotypes):
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return StoredDosages, (self.prefix, self._effect_allele)
+        return StoredDosages, absolute((self.prefix, self._effect_allele))
 
     def __repr__(self) -> str:
         return f"StoredDosages({self.n_variants:,} variants x {self.n_samples:,} samples)"
