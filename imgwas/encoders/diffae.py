@@ -238,8 +238,9 @@ class DiffAE(NeuralEncoder):
                     do="Encode people and pass their latents to set_latent_scale",
                 )
             )
-        mean, covariance = (v.double().cpu().numpy() for v in (net.latent_mean,
-                                                               net.latent_covariance))  # fmt: skip
+        mean, covariance = (
+            v.cpu().double().numpy() for v in (net.latent_mean, net.latent_covariance)
+        )
         return mean, covariance
 
     def set_latent_scale(self, latents: Float[np.ndarray, "people k"]) -> None:
@@ -262,9 +263,11 @@ class DiffAE(NeuralEncoder):
                         expected="Finite latents of at least two people")
             )  # fmt: skip
         net = self._net()
-        net.latent_mean.copy_(torch.from_numpy(values.mean(axis=0)))
         covariance = np.atleast_2d(np.cov(values.T))
-        net.latent_covariance.copy_(torch.from_numpy(covariance))
+        for buffer, found in (
+            (net.latent_mean, values.mean(axis=0)), (net.latent_covariance, covariance),
+        ):  # fmt: skip
+            buffer.copy_(torch.from_numpy(found.astype(np.float32)))
         net.latent_people.fill_(len(values))
 
     def measure_latents(self, parts: Iterable[torch.Tensor]) -> None:
