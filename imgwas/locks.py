@@ -49,12 +49,12 @@ def locked(out: Path, *, break_lock: bool = False) -> Iterator[None]:
     before = _read(path)
     if before is not None and (break_lock or _is_stale(path, before)):
         _take_away(path, before)
-    if not publish_once(path, mine):
-        raise LockedError(_locked_by(path))
     try:
+        if not publish_once(path, mine):
+            raise LockedError(_locked_by(path))
         yield
     finally:
-        if _read(path) == mine:  # and not that of a run that broke ours
+        if _read(path) == mine:  # and not that of a run that broke ours, or keeps us out
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
@@ -63,8 +63,8 @@ def locked(out: Path, *, break_lock: bool = False) -> Iterator[None]:
 def joined(out: Path) -> Iterator[None]:
     """Say that this process works in the folder beside others."""
     path = out / f"{LOCK}-{uuid.uuid4().hex[:16]}"
-    publish_once(path, _about_me())
     try:
+        publish_once(path, _about_me())
         yield
     finally:
         with contextlib.suppress(OSError):

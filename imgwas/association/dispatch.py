@@ -11,6 +11,7 @@ for a long while, or the scheduler is gone, the run ends as one that can be resu
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import statistics
@@ -68,12 +69,29 @@ def run_on_client(
     save_task(task, folder)
     sender = _Sender(client, task, _named(task), folder, digest)
     dispatch = _Dispatch(sender, deque(parts), on_variants, on_receipt, stop)
-    try:
-        dispatch.run()
-    finally:
-        sender.cancel(list(dispatch.under_way))
+    with _quiet():
+        try:
+            dispatch.run()
+        finally:
+            sender.cancel(list(dispatch.under_way))
     if dispatch.failed:
         raise IncompleteError(_failed(dispatch.failed, task))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep dask from writing pages of traceback about what we say in a sentence."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    except IncompleteError:  # a lost connection is told by dask long after this
+        raise
+    else:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _named(task: ScanTask) -> bytes:
