@@ -64,7 +64,7 @@ class StyleGANSettings(GenerativeSettings):
     beta1: float = 0.0
     beta2: float = 0.99
     inverter_rate: float = 1e-2
-    real_weight: float = 1.0
+    real_weight: float = 0.1
     refine_steps: int = 0
     refine_rate: float = 0.02
     refine_pull: float = 0.001
