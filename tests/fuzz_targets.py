@@ -20,6 +20,7 @@ from imgwas.tables import read_id_list
 from tests.cli_cohort import imgwas as command_line
 from tests.cli_cohort import write_cohort
 from tests.filesets import random_dosage, write_fileset
+from tests.fuzz_formats import FORMAT_TARGETS
 from tests.fuzzing import Target, anything, equal, same
 from tests.volumes import blob, write_nifti
 
@@ -364,7 +365,7 @@ def read_studies(folder: Path) -> Any:
     return [imgwas.read_statistics(folder / n).z for n in ("study.tsv", "study.tsv.gz")]
 
 
-TARGETS = {
+TARGETS = FORMAT_TARGETS | {
     target.name: target
     for target in (
         Target("fileset", ("set.bed", "set.bim", "set.fam", "alleles.txt"), make_fileset,

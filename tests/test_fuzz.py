@@ -17,8 +17,8 @@ from tests.source_tree import ROOT
 
 #: Mutants of each target under ``slow``; together more than ten thousand.
 MANY, FEW = 700, 20
-#: Imports torch: not in the default tests.
-SLOW = {"encoder"}
+#: Import torch, or start a process for each mutant: not in the default tests.
+SLOW = {"encoder", "vcf"}
 
 
 @pytest.mark.parametrize("name", sorted(set(TARGETS) - SLOW))

@@ -166,7 +166,10 @@ def _embedded_ids(
         if at + 2 > len(content):
             raise wrong
         (length,) = struct.unpack_from("<H", content, at)
-        ids.append(content[at + 2 : at + 2 + length].decode("utf-8", "surrogateescape"))
+        try:
+            ids.append(content[at + 2 : at + 2 + length].decode("utf-8"))
+        except UnicodeDecodeError:
+            raise wrong from None
         at += 2 + length
     if at > len(content):
         raise wrong
@@ -208,10 +211,7 @@ def parse_head(content: bytes | memoryview, at: int) -> VariantHead | None:
         at += 4 + length
     if at > end:
         return None
-    words = [
-        bytes(content[start : start + length]).decode("utf-8", "surrogateescape")
-        for start, length in texts
-    ]
+    words = [bytes(content[start : start + length]).decode("utf-8") for start, length in texts]
     return VariantHead(words[2], position, words[1] or words[0] or ".", tuple(words[3:]), at)
 
 
@@ -247,9 +247,11 @@ def _head_at(descriptor: int, header: BgenHeader, at: int, number: int) -> Varia
         try:
             head = parse_head(content, 0)
         except ValueError as error:
+            what = "names" if isinstance(error, UnicodeDecodeError) else str(error)
             raise MalformedError(
                 explain(
-                    f"variant {number + 1:,} of {header.path}, at byte {at:,}, has {error}",
+                    f"variant {number + 1:,} of {header.path}, at byte {at:,}, has {what}"
+                    f"{' that are not UTF-8' if what == 'names' else ''}",
                     do="Copy or download the file again",
                 )
             ) from error

@@ -12,13 +12,15 @@ import pyarrow as pa
 from imgwas.arrow import from_strings
 from imgwas.errors import InconsistentError, MalformedError, explain, first_ids
 from imgwas.genotypes.bgen_index import BgenHeader
-from imgwas.genotypes.text import read_bytes, what_it_is
+from imgwas.genotypes.text import decoded, read_bytes, what_it_is
 from imgwas.genotypes.variant_table import samples_of
 from imgwas.types import Samples
 
 logger = logging.getLogger(__name__)
 
 _TYPES = {"0", "D", "C", "P", "B"}
+_TWO_IDS = {("id_1", "id_2"), ("id1", "id2"), ("fid", "iid")}
+_ONE_ID = ("id", "iid")
 #: What writers put where they have no ids.
 _ANONYMOUS = ("anonymous_sample_", "(anonymous_sample", "unknown_sample", "(unknown_sample")
 
@@ -120,14 +122,15 @@ def read_sample_file(path: Path, n_samples: int) -> tuple[pa.Table, str]:
     meaning = what_it_is(content[:32])
     if meaning:
         raise MalformedError(explain(f"{path} is {meaning}"))
-    lines = content.decode("utf-8", "surrogateescape").split("\n")
+    lines = decoded(path, content).split("\n")
     while lines and not lines[-1].strip():
         lines.pop()
     rows = [line.split() for line in lines]
     if len(rows) < 2:
         raise MalformedError(explain(f"{path} has {len(rows)} lines, and no person"))
     names = [name.lower() for name in rows[0]]
-    if names[0] not in ("id_1", "id", "fid", "iid", "id1"):
+    two = len(names) > 1 and (names[0], names[1]) in _TWO_IDS
+    if not two and names[0] not in _ONE_ID:
         raise MalformedError(
             explain(
                 f"{path}:1 begins with {rows[0][0][:40]!a}",
@@ -139,7 +142,6 @@ def read_sample_file(path: Path, n_samples: int) -> tuple[pa.Table, str]:
     people = rows[1:]
     if set(people[0]) <= _TYPES and people[0][0] == "0" and len(people) != n_samples:
         people = people[1:]
-    two = len(names) > 1 and names[1] in ("id_2", "iid", "id2")
     columns = dict(zip(names, zip(*people, strict=True), strict=False)) if people else {}
     n = len(people)
     table = {

@@ -88,6 +88,8 @@ def _check_kind(path: Path, head: bytes) -> None:
         return
     if not head:
         raise MalformedError(explain(f"{path} is empty", do="Copy or download it again"))
+    if head[:3] == _MAGIC + bytes([_STANDARD]):
+        raise _damaged(path, f"it has {len(head)} bytes")
     if head[:2] == _MAGIC and len(head) > 2:
         kind = _MODES.get(head[2], "of a kind that this version does not know")
         raise MalformedError(

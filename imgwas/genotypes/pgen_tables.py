@@ -14,7 +14,7 @@ import pyarrow.csv as pacsv
 
 from imgwas.arrow import from_strings, to_numpy
 from imgwas.errors import DecompressError, MalformedError, OpenError, explain
-from imgwas.genotypes.text import read_bytes, what_it_is
+from imgwas.genotypes.text import decoded, read_bytes, what_it_is
 from imgwas.genotypes.variant_table import samples_of
 from imgwas.types import Samples
 
@@ -181,16 +181,7 @@ def read_psam(path: Path) -> tuple[Samples, str]:
     meaning = what_it_is(content[:32])
     if meaning:
         raise MalformedError(explain(f"{path} is {meaning}"))
-    try:
-        lines = content.decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise MalformedError(
-            explain(
-                f"{path} holds a byte that is not UTF-8 (0x{content[error.start]:02x} at byte "
-                f"{error.start + 1:,})",
-                do=f"Convert it: iconv -f latin1 -t utf-8 {path.name} > fixed",
-            )
-        ) from error
+    lines = decoded(path, content).splitlines()
     names = ["#FID", "IID", "PAT", "MAT", "SEX", "PHENO"]
     start = 0
     for number, line in enumerate(lines):

@@ -39,6 +39,20 @@ def read_bytes(path: Path) -> bytes:
         raise ReadError(explain(f"reading {path} failed ({error.strerror})")) from error
 
 
+def decoded(path: Path, content: bytes) -> str:
+    """Text of a small file, or which byte of it is not UTF-8."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedError(
+            explain(
+                f"{path} holds a byte that is not UTF-8 (0x{content[error.start]:02x} at byte "
+                f"{error.start + 1:,})",
+                do=f"Convert it: iconv -f latin1 -t utf-8 {path.name} > fixed",
+            )
+        ) from error
+
+
 def is_there(path: Path) -> bool:
     """Whether a path exists; one that cannot even be asked for does not."""
     try:
