@@ -176,10 +176,20 @@ def _compare_recipes(images: Any, about: Any) -> None:
     show_default=True,
     help="Images: the first ones, held-out people first.",
 )
+@click.option(
+    "--beside",
+    type=FOLDER,
+    multiple=True,
+    help="Another run, to say how much of the same people comes back from its latents.",
+)
 @click.option("--visit", help="Which visit, where there are several.")
 @options.verbosity
 def reconstruct(images: Path, encoder: Path, out: Path, n_images: int, **given: Any) -> None:
-    """Decode the latents of a few people and lay them beside their images."""
+    """Decode the latents of a few people and lay them beside their images.
+
+    Also says, for up to 64 people, how much of what differs between them comes back, and how many
+    reconstructions are nearest to the image of the right person.
+    """
     from imgwas_cli import logs
 
     from imgwas.encoders.checkpoints import load_encoder
@@ -204,3 +214,23 @@ def reconstruct(images: Path, encoder: Path, out: Path, n_images: int, **given: 
     else:
         write_pairs(pairs, opened, out)
         click.echo(f"wrote {2 * len(pairs)} volumes to {out}", err=True)
+    _say_likeness(opened, encoder, loaded.encoder, given["beside"])
+
+
+def _say_likeness(images: Any, run: Path, encoder: Any, beside: tuple[Path, ...]) -> None:
+    """Compare encoders on the same people, held-out ones of the first run."""
+    from imgwas.encoders.checkpoints import load_encoder
+    from imgwas.encoders.inversion import MOST_COMPARED, compare_likeness
+    from imgwas.encoders.reconstruction import held_out_rows
+
+    rows = held_out_rows(images, run, MOST_COMPARED)
+    if len(rows) < 2:
+        return
+    encoders = {str(run): encoder} | {str(one): load_encoder(one).encoder for one in beside}
+    for name, row in compare_likeness(encoders, images, rows).iterrows():
+        click.echo(
+            f"{name}: {row['recognised'] * row['people']:.0f} of {row['people']:.0f} people are "
+            f"nearest to their own image (1 by chance), {row['explained']:.1%} of the variance "
+            "between people comes back",
+            err=True,
+        )

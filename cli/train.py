@@ -313,7 +313,7 @@ def _report(fitted: Any, given: dict[str, Any]) -> None:
     from imgwas.plots import save_figure
     from imgwas.plots.training import learning_curve
 
-    best = min(fitted.history, key=lambda row: row["validation_loss"])
+    best = fitted.history[fitted.best_epoch - 1]
     logger.info("best     epoch %d, validation loss %.6g", best["epoch"], best["validation_loss"])
     save_figure(learning_curve(fitted.history).figure, given["out"] / "learning_curve.pdf")
     if given["tensorboard"]:

@@ -53,7 +53,8 @@ def mapping(content: Any, where: str) -> Mapping[str, Any]:
 
 
 def _replace(settings: Any, keys: Sequence[str], value: Any, where: str) -> Any:
-    hints = typing.get_type_hints(type(settings))
+    every = typing.get_type_hints(type(settings))
+    hints = {field.name: every[field.name] for field in dataclasses.fields(settings)}
     name = keys[0].replace("-", "_")
     if name not in hints:
         raise UsageError(

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from imgwas.encoders.base import Batch, Encoder, ImageSettings
+from imgwas.encoders.adversarial import AdversarialLoop
+from imgwas.encoders.base import Batch, Encoder, ImageSettings, Ratio
 from imgwas.encoders.catalogue import create_encoder, describe
+from imgwas.encoders.gan import GAN3D, GANSettings
 from imgwas.encoders.inversion import compare_likeness, measure_likeness, refine
 from imgwas.encoders.networks.gan import (
     Inverter,
@@ -21,6 +23,8 @@ from imgwas.encoders.networks.gan import (
 )
 from imgwas.encoders.samples import compare_samples, features, sheet, similarity_between, write_png
 from imgwas.encoders.similarity import ms_ssim
+from imgwas.encoders.splits import Split
+from imgwas.encoders.train_settings import TrainSettings
 from imgwas.errors import DegenerateError, InconsistentError, UsageError
 from imgwas.images.volumes import ArrayImages
 
@@ -369,3 +373,61 @@ def test_wrong_grids_and_latents_are_named():
         ).skeleton()
     with pytest.raises(UsageError, match=r"the grid is 3x9x9\. At least 4"):
         create_encoder("gan3d", {"grid": "3,9,9"}).skeleton()
+
+
+class Balls(nn.Module):
+    """A ball whose place and size are the code: a generator that can be inverted."""
+
+    def __init__(self, size=12):
+        super().__init__()
+        axes = [torch.linspace(-1, 1, size)] * 3
+        self.register_buffer("at", torch.stack(torch.meshgrid(*axes, indexing="ij")))
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, codes):
+        where = 0.35 * torch.tanh(0.6 * codes[:, :3, None, None, None])
+        radius = 0.5 + 0.2 * torch.tanh(0.6 * codes[:, 3, None, None, None])
+        distance = ((self.at - where) ** 2).sum(dim=1).sqrt()
+        return self.weight * torch.tanh(6 * (radius - distance))[:, None]
+
+
+class BallGame(GAN3D):
+    """gan3d's inverter against a known generator."""
+
+    def build(self):
+        made = super().build()
+        made.generator = Balls()
+        return made
+
+    def generator_losses(self, real, codes):
+        return {"generator": Ratio(0 * self.network.generator.weight.sum(), torch.tensor(1.0))}
+
+
+@pytest.mark.slow
+def test_the_inverter_recovers_codes_below_a_tenth_of_their_variance(tmp_path):
+    """And what it answers for pictures it has never seen makes those pictures again."""
+    torch.set_num_threads(1)
+    settings = GANSettings(
+        grid=(12, 12, 12), latents=4, channels=2, game_epochs=1, inverter_width=8,
+        inverter_rate=2e-3, held_out_pairs=128,
+    )  # fmt: skip
+    encoder = BallGame(settings)
+    rng = np.random.default_rng(0)
+    images = ArrayImages(rng.random((400, 12, 12, 12), np.float32), tuple(map(str, range(400))))
+    split = Split(tuple(range(384)), tuple(range(384, 400)))
+    train = TrainSettings(epochs=26, batch=16, schedule="cosine")
+    loop = AdversarialLoop(encoder, images, split, train, torch.device("cpu"))
+    history = loop.run()
+    assert history[-1]["validation_loss"] < 0.1
+    codes = loop.held_out_codes()
+    with torch.no_grad():
+        loop.network.eval()
+        pictures = encoder.generate(codes)
+        answers = encoder.network.inverter(pictures)
+        error = ((answers - codes) ** 2).mean()
+        assert float(error) == pytest.approx(history[-1]["validation_loss"], rel=1e-3)
+        again = encoder.generate(answers)
+    lost = ((again - pictures) ** 2).sum() / ((pictures - pictures.mean(0)) ** 2).sum()
+    assert float(lost) < 0.1
+    refined = refine(encoder.network.generator, pictures[:16], answers[:16], steps=60, rate=0.02)
+    assert ((refined - codes[:16]) ** 2).mean() < 0.5 * ((answers - codes)[:16] ** 2).mean()

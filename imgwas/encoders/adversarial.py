@@ -55,7 +55,7 @@ JUDGING = 2**40
 #: Variance between samples, as a share of that between images, that is no variety.
 COLLAPSED = 0.01
 #: Batches over which batch norm is measured anew (the standing statistics of Brock et al. 2019).
-COUNTED = 16
+COUNTED = 8
 
 
 class AdversarialLoop(Loop):

@@ -38,12 +38,14 @@ class Fitted:
     """A trained encoder and how it got there.
 
     ``history`` has one mapping an epoch: ``train_loss``, ``validation_loss``, ``learning_rate``.
+    ``best_epoch`` is the one whose network ``encoder`` is.
     """
 
     encoder: Encoder
     history: Sequence[Mapping[str, float]]
     folder: Path
     digest: str
+    best_epoch: int = 1
 
 
 def fit(
@@ -124,7 +126,9 @@ def fit(
         else:
             _train(World(), where, made, images, split, train, values, run, start, progress)
         loaded = load_encoder(run.folder)
-    return Fitted(loaded.encoder, loaded.about["history"], run.folder, loaded.digest)
+    about = loaded.about
+    best = int(about.get("best_epoch", 1))
+    return Fitted(loaded.encoder, about["history"], run.folder, loaded.digest, best)
 
 
 def _train(

@@ -19,6 +19,8 @@ from imgwas.types import Images
 if TYPE_CHECKING:
     import pandas as pd
 
+#: People that are told apart for a report.
+MOST_COMPARED = 64
 #: Voxels whose images are held at a time while people are told apart.
 BLOCK = 2**22
 
