@@ -103,6 +103,7 @@ def test_b8_other_storage_modes(fileset, mode, words):
     ("at", "value", "words"),
     [
         (3, 4_000_000_000, "claims 4,000,000,000 variants"),
+        (3, 0, "claims 0 variants of 10 people"),
         (7, 4_000_000_000, "too short for 4,000,000,000 people"),
         (12, 9, "begin within its header"),
         (12, 99, "should end at byte"),

@@ -66,11 +66,11 @@ def read_pgen_header(path: Path) -> PgenHeader:
             head = stream.read(12)
             _check_kind(path, head)
             n_variants, n_samples, control = struct.unpack("<IIB", head[3:12])
+            if not n_variants or not n_samples:
+                raise _damaged(path, f"it claims {n_variants:,} variants of {n_samples:,} people")
             types, lengths, starts, flagged = _records(path, stream, size, n_variants, control)
     except OSError as error:
         raise OpenError(explain(f"{path} cannot be opened ({error.strerror})")) from error
-    if not n_variants or not n_samples:
-        raise _damaged(path, f"it claims {n_variants:,} variants of {n_samples:,} people")
     _check_places(path, size, lengths, starts, flagged)
     plain = (types & 7) == 0
     if plain.any() and int(lengths[plain].min()) < -(-n_samples // 4):
