@@ -51,7 +51,9 @@ def state(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (2, 3, 1)])
+@pytest.mark.parametrize(
+    "order", [(3, 1, 2), *(pytest.param(o, marks=pytest.mark.slow) for o in [(1, 2, 3), (2, 3, 1)])]
+)
 def test_tasks_in_any_order(home, tmp_path, order):
     out = tmp_path / "out"
     for place, number in enumerate(order):
@@ -65,6 +67,7 @@ def test_tasks_in_any_order(home, tmp_path, order):
     assert state(out) == state(home / "clean")
 
 
+@pytest.mark.slow
 def test_more_tasks_than_parts(home, tmp_path):
     out = tmp_path / "out"
     for number in (12, 11, *range(1, 11)):

@@ -68,8 +68,9 @@ def test_any_number_of_threads(cohort, digests, tmp_path, threads, missing):
 
 
 @pytest.mark.parametrize("missing", ["mean", "drop"])
-def test_worker_processes_get_every_part(cohort, digests, tmp_path, missing):
+def test_worker_processes_get_every_part(cohort, digests, tmp_path, missing, monkeypatch):
     """With one worker, more parts than are submitted at once; with two, fewer."""
+    monkeypatch.setattr("imgwas.association.dispatch.WINDOW_FROM", 4)
     for n_workers in (1, 2):
         out = tmp_path / f"out{n_workers}"
         with local_cluster(n_workers) as client:
