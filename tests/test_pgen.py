@@ -142,6 +142,7 @@ def test_a_damaged_record_is_refused_by_the_decoder(tmp_path):
     [
         ("a.pvar", b"ALT", b"OLD", "has no column ALT"),
         ("a.pvar", b"1\t3\trs2\tG\tA\n", b"1\t3\trs2\n", "a.pvar cannot be read as a table"),
+        ("a.pvar", b"1\t3\trs2", b"\t3\trs2", r"variant 3 of .*a.pvar has '' in column #CHROM"),
         ("a.pvar", b"1\t3\trs2", b"1\tx\trs2", r"a.pvar:3 has the position 'x'"),
         ("a.psam", b"f3\tp3\t2", b"f3\tp3", r"a.psam:5 has 2 fields"),
         ("a.psam", b"p3", b"\xe9", r"not UTF-8 \(0xe9"),

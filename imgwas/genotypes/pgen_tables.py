@@ -162,6 +162,17 @@ def _rows(path: Path, text: _Text, names: list[str]) -> pa.Table:
         ) from None
     if not table.num_rows:
         raise MalformedError(explain(f"{path} has no variants"))
+    for name in _PVAR:
+        column = table[name]
+        bad = pc.or_(pc.equal(pc.binary_length(column), 0), pc.match_substring(column, " "))
+        if pc.any(bad).as_py():
+            row = int(np.flatnonzero(to_numpy(bad))[0])
+            raise MalformedError(
+                explain(
+                    f"variant {row + 1:,} of {path} has {column[row].as_py()!a} in column {name}",
+                    expected="No cell is empty or holds a space",
+                )
+            )
     return table
 
 
