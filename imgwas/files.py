@@ -19,6 +19,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from imgwas.errors import WriteError, explain
 
 #: Key of the digest that a JSON file carries of itself.
@@ -158,6 +160,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def digest_of_array(values: np.ndarray) -> str:
+    """SHA-256 of the shape, type and values of an array."""
+    described = f"{values.shape} {values.dtype.str}".encode()
+    return hashlib.sha256(described + values.tobytes()).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

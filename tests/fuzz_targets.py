@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import math
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -365,6 +366,190 @@ def read_studies(folder: Path) -> Any:
     return [imgwas.read_statistics(folder / n).z for n in ("study.tsv", "study.tsv.gz")]
 
 
+# --- what later steps read ----------------------------------------------------------------------
+
+SITES = {
+    "variant_id": ["rs1", "rs2", "rs3"], "chromosome": ["1", "1", "X"],
+    "base_pair_location": [100, 2000, 30], "effect_allele": ["A", "C", "G"],
+    "other_allele": ["G", "T", "A"], "effect_allele_frequency": [0.1, 0.25, 0.5],
+}  # fmt: skip
+PGS = """###PGS CATALOG SCORING FILE - see https://www.pgscatalog.org/downloads/ for information
+#format_version=2.0
+#pgs_id=PGS1
+#genome_build=GRCh38
+rsID\tchr_name\tchr_position\teffect_allele\tother_allele\teffect_weight
+rs1\t1\t100\tA\tG\t0.25
+rs2\t1\t2000\tC\tT\t-0.5
+"""
+
+
+def make_scores(folder: Path) -> None:
+    from imgwas.genetics.polygenic import PolygenicScores
+    from imgwas.genetics.polygenic_files import write_scores
+
+    frame = pd.DataFrame(SITES)
+    frame.assign(PC1=[0.1, 0.2, -0.3], PC2=[1.0, 0.0, 2.5]).to_csv(
+        folder / "pcs.loadings.tsv.gz",
+        sep="\t",
+        index=False,
+        compression={"method": "gzip", "mtime": 0},
+    )
+    weights = np.array([[0.1, 1], [0.2, 0], [-0.3, 4]])
+    write_scores(
+        PolygenicScores(frame, weights, ("a", "b"), np.zeros(2), None), folder / "s.parquet"
+    )
+    (folder / "pgs.txt").write_text(PGS)
+    (folder / "pgs.txt.gz").write_bytes(gzip.compress(PGS.encode(), mtime=0))
+
+
+def read_scores(folder: Path) -> Any:
+    found = [imgwas.read_loadings(folder / "pcs.loadings.tsv.gz")]
+    found += [imgwas.read_scores(folder / n) for n in ("s.parquet", "pgs.txt", "pgs.txt.gz")]
+    return [{"weights": one.weights, "at": list(one.variants["variant_id"])} for one in found]
+
+
+def check_scores(found: Any, whole: Any, path: Path) -> str:
+    """What is packed or has page checksums is as it was, or in columns of another name."""
+    if path.suffix == ".gz":
+        return same(found, whole, path)
+    if path.suffix == ".parquet":
+        known = {tuple(column) for column in whole[1]["weights"].T}
+        if not {tuple(column) for column in found[1]["weights"].T} <= known:
+            return "other weights"
+    return ""
+
+
+def make_loci(folder: Path) -> None:
+    from imgwas.genetics import loci_table
+
+    rng = np.random.default_rng(1)
+    tables = {"loci": loci_table.COLUMNS, "loci.variants": loci_table.VARIANT_COLUMNS}
+    for name, columns in (tables | {"loci.latents": loci_table.PAIR_COLUMNS}).items():
+        frame = pd.DataFrame({column: rng.integers(1, 9, 3) for column in columns})
+        (folder / f"{name}.tsv").write_text("# imgwas loci\n" + frame.to_csv(sep="\t", index=False))
+    (folder / "loci.json").write_text('{"format": "imgwas-loci", "loci": 3, "clump_r2": 0.6}')
+    rows = "".join(f"{c}\t{p}\trs{p}\theight\n" for c, p in ((1, 5), (2, 77), ("X", 9)))
+    (folder / "known.tsv").write_text("CHR_ID\tCHR_POS\tSNPS\tDISEASE/TRAIT\n" + rows)
+    rows = "".join(f"{c}\t{p}\tA\tG\trs{p}\n" for c, p in ((1, 5), (2, 77), ("X", 9)))
+    (folder / "rsids.tsv").write_text("chromosome\tposition\tref\talt\trsid\n" + rows)
+
+
+def read_loci(folder: Path) -> Any:
+    from imgwas.sumstats.rsids import read_rsid_map
+
+    read_rsid_map(folder / "rsids.tsv")
+    known = imgwas.read_catalogue(folder / "known.tsv")
+    return [len(imgwas.read_loci(folder / "loci.tsv").table), len(known.chromosome)]
+
+
+def make_ld(folder: Path) -> None:
+    frame = pd.DataFrame({"CHR": [1] * 5, "SNP": [f"rs{k}" for k in range(5)],
+                          "BP": range(5, 10), "L2": [1.5, 2.0, 9.25, 4.0, 1.0]})  # fmt: skip
+    packed = gzip.compress(frame.to_csv(sep="\t", index=False).encode(), mtime=0)
+    (folder / "1.l2.ldscore.gz").write_bytes(packed)
+    (folder / "1.l2.M_5_50").write_text("5\n")
+
+
+def read_ld(folder: Path) -> Any:
+    return imgwas.read_ld_scores(folder).score
+
+
+def make_people(folder: Path) -> None:
+    rows = "".join(f"{one}\t{1 + k % 2}\t{k / 3:.2f}\n" for k, one in enumerate(IDS))
+    (folder / "traits.tsv").write_text("IID\tcase\tdose\n" + rows)
+    rows = "".join(f"img{k}\t{one}\n" for k, one in enumerate(IDS))
+    (folder / "bridge.tsv").write_text("image\tperson\n" + rows)
+    (folder / "withdrawn.csv").write_text("".join(f"{one}\n" for one in IDS))
+    (folder / "diseases.tsv").write_text("trait\tcode\nasthma\tJ45\nasthma\tJ46\nstroke\tI63\n")
+
+
+def read_people(folder: Path) -> Any:
+    from imgwas.images.bridge import read_bridge, read_withdrawn
+    from imgwas.traits.dates import read_definitions
+
+    traits = imgwas.read_traits(folder / "traits.tsv", numbers=["dose"], binary=["case"])
+    for trait in traits[1:]:
+        assert set(trait.values[np.isfinite(trait.values)]) <= {0, 1}
+    read_definitions(folder / "diseases.tsv")
+    return [len(read_bridge(folder / "bridge.tsv")), len(read_withdrawn(folder / "withdrawn.csv"))]
+
+
+def make_atlas(folder: Path) -> None:
+    labels = np.zeros((6, 6, 6), np.int16)
+    labels[1:3, 1:5, 1:5], labels[3:5, 1:5, 1:5] = 1, 2
+    write_nifti(folder / "atlas.nii.gz", labels)
+    (folder / "names.tsv").write_text("index\tname\n1\tleft part\n2\tright part\n")
+    (folder / "names.json").write_text('{"1": "left part", "2": "right part"}')
+    (folder / "names.xml").write_text(
+        '<?xml version="1.0"?><atlas><data><label index="0">left</label>'
+        '<label index="1">right</label></data></atlas>'
+    )
+
+
+def read_atlases(folder: Path) -> Any:
+    names = ("names.tsv", "names.json", "names.xml")
+    return [dict(imgwas.read_atlas(folder / "atlas.nii.gz", folder / n).names) for n in names]
+
+
+# --- archives, stores, DICOM, checkpoints of others ---------------------------------------------
+
+
+def make_zip(folder: Path) -> None:
+    write_nifti(folder / "w.nii.gz", blob((4, 5, 3)))
+    with zipfile.ZipFile(folder / "bulk.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("T1/w.nii.gz", (folder / "w.nii.gz").read_bytes())
+        archive.writestr("T1/note.txt", "other")
+
+
+def read_zip(folder: Path) -> Any:
+    from imgwas.images.listing import ImageFile
+    from imgwas.images.nifti import read_volume
+
+    volume = read_volume(ImageFile("1", folder / "bulk.zip", member="T1/w.nii.gz"))
+    return (volume.values, volume.affine)
+
+
+def make_dicom(folder: Path) -> None:
+    from tests.dicoms import encoded, frame, moving_disc
+
+    (folder / "1").mkdir()
+    for number in range(3):
+        picture = moving_disc((6, 5), (3, 2), 3)[..., number]
+        (folder / f"1/{number}.dcm").write_bytes(encoded(frame(picture, number)))
+
+
+def read_dicom(folder: Path) -> Any:
+    from imgwas.images.dicom import read_dicom_cine
+    from imgwas.images.listing import ImageFile
+
+    cine = read_dicom_cine(ImageFile("1", folder / "1"), n_frames=3)
+    assert cine.values.shape == (6, 5, 1, 3) or cine.values.shape[3] == 3
+    return cine.values
+
+
+def make_checkpoint(folder: Path) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    tensors = {"a.weight": torch.randn(3, 2), "a.bias": torch.zeros(3)}
+    torch.save({"state_dict": tensors, "epoch": 3}, folder / "net.pt")
+
+
+def read_checkpoint(folder: Path) -> Any:
+    from imgwas.encoders.convert import read_tensors
+
+    return {name: tensor.numpy() for name, tensor in read_tensors(folder / "net.pt").items()}
+
+
+def check_checkpoint(found: Any, whole: Any, path: Path) -> str:
+    """Members of the archive have checksums; names and shapes may be other legal ones."""
+    if set(found) != set(whole):
+        return ""
+    values = {name: np.sort(found[name], axis=None) for name in found}
+    known = {name: np.sort(whole[name], axis=None) for name in whole}
+    return "" if equal(values, known) else "other weights"
+
+
 TARGETS = FORMAT_TARGETS | {
     target.name: target
     for target in (
@@ -391,5 +576,17 @@ TARGETS = FORMAT_TARGETS | {
                read_all_genes, anything),
         Target("statistics", ("study.tsv", "study.tsv.gz"), make_statistics, read_studies,
                anything),
+        Target("scores", ("pcs.loadings.tsv.gz", "s.parquet", "pgs.txt", "pgs.txt.gz"),
+               make_scores, read_scores, check_scores),
+        Target("zip", ("bulk.zip",), make_zip, read_zip, same),
+        Target("dicom", ("1/0.dcm", "1/2.dcm"), make_dicom, read_dicom, anything),
+        Target("checkpoint", ("net.pt",), make_checkpoint, read_checkpoint, check_checkpoint),
+        Target("loci", ("loci.tsv", "loci.variants.tsv", "loci.json", "known.tsv", "rsids.tsv"),
+               make_loci, read_loci, anything),
+        Target("ld", ("1.l2.ldscore.gz", "1.l2.M_5_50"), make_ld, read_ld, anything),
+        Target("people", ("traits.tsv", "bridge.tsv", "withdrawn.csv", "diseases.tsv"),
+               make_people, read_people, anything),
+        Target("atlas", ("atlas.nii.gz", "names.tsv", "names.json", "names.xml"), make_atlas,
+               read_atlases, anything),
     )
 }  # fmt: skip

@@ -129,7 +129,7 @@ def _read_one(target: Target, folder: Path, whole: Any, path: Path) -> str:
             warnings.simplefilter("ignore")
             found = target.read(folder)
     except ImgwasError as error:
-        return "" if len(str(error)) > 20 else f"says only {error!s}"
+        return "" if len(str(error)) > 12 else f"says only {error!s}"
     except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
         where = traceback.extract_tb(error.__traceback__)
         ours = [f for f in where if "/imgwas/" in f.filename] or list(where)

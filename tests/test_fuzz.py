@@ -15,8 +15,8 @@ from tests.fuzz_targets import TARGETS, make_latents, read_latents
 from tests.fuzzing import BYTES, Target, mutants, run_target, same
 from tests.source_tree import ROOT
 
-#: Mutants of each target under ``slow``; together more than ten thousand.
-MANY, FEW = 700, 20
+#: Mutants of each target under ``slow``, together more than ten thousand, and in every build.
+MANY, FEW = 700, 14
 #: Import torch, or start a process for each mutant: not in the default tests.
 SLOW = {"encoder", "vcf"}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -246,10 +247,19 @@ def _check_container(path: Path) -> None:
                     explain(f"{path} has {size:,} bytes and unpacks to {unpacked:,}",
                             do="Do not trust it")
                 )  # fmt: skip
+            with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise MalformedError(
+                    explain(f"{path} is damaged: {damaged!a} does not match its checksum",
+                            do="Copy or download it again")
+                )  # fmt: skip
             return
     except OSError as error:
         raise OpenError(explain(f"{path} cannot be read ({error.strerror or error})")) from error
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
+        if isinstance(error, MalformedError):
+            raise
         raise MalformedError(
             explain(f"{path} is damaged ({error})", do="Copy or download it again")
         ) from error

@@ -19,6 +19,8 @@ from imgwas.genetics.components import GenotypeComponents
 from imgwas.genetics.heritability_files import write_tsv
 from imgwas.genetics.polygenic import VARIANT_COLUMNS, PolygenicScores
 from imgwas.genetics.polygenic_apply import apply_scores, match_variants
+from imgwas.genotypes.text import read_bytes
+from imgwas.tables.recognise import interpreted
 from imgwas.types import Genotypes, Latents
 
 if TYPE_CHECKING:
@@ -106,11 +108,14 @@ def read_loadings(path: str | Path, *, genome_build: str | None = None) -> Polyg
     MalformedError
         If a column is absent, or no component is in it.
     """
+    path = Path(path)
+    with interpreted(path):
+        return _loadings(path, genome_build)
+
+
+def _loadings(path: Path, genome_build: str | None) -> PolygenicScores:
     import pandas as pd
 
-    from imgwas.genotypes.text import read_bytes
-
-    path = Path(path)
     content = read_bytes(path)
     if content[:2] == b"\x1f\x8b":
         content = gzip.decompress(content)

@@ -187,7 +187,7 @@ def _strand(text: str) -> str:
 
 
 def _whole(text: str, path: Path, number: int) -> int:
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise _bad_line(path, number, f"has the position {text[:20]!r}", "A whole number")
     return int(text)
 

@@ -216,7 +216,7 @@ def _associations(fields: list[str], places: dict[str, int]) -> list[tuple[str, 
     return [
         (chromosome_name(chromosome.strip()), int(position), text("name"), text("trait"))
         for chromosome, position in zip(chromosomes, positions, strict=True)
-        if chromosome.strip() and position.strip().isascii() and position.strip().isdigit()
+        if chromosome.strip() and re.fullmatch(r"[0-9]{1,9}", position.strip())
     ]
 
 

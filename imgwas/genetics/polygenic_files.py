@@ -24,6 +24,7 @@ from imgwas.filenames import file_names
 from imgwas.files import publish, publish_bytes
 from imgwas.genetics.polygenic import VARIANT_COLUMNS, PolygenicScores
 from imgwas.tables import read_latents
+from imgwas.tables.recognise import interpreted
 from imgwas.tables.source import stored_footer
 from imgwas.types import Latents
 
@@ -82,9 +83,14 @@ def read_scores(path: str | Path) -> PolygenicScores:
     path = Path(path).expanduser()
     if not path.is_file():
         raise OpenError(explain(f"there is no file {path}"))
-    footer = stored_footer(path)
-    if footer.get("format") != FORMAT:
-        return read_pgs_catalog(path)
+    with interpreted(path):
+        footer = stored_footer(path)
+        if footer.get("format") != FORMAT:
+            return read_pgs_catalog(path)
+        return _stored(path, footer)
+
+
+def _stored(path: Path, footer: dict[str, Any]) -> PolygenicScores:
     table = pq.ParquetFile(path, page_checksum_verification=True).read()
     names = tuple(footer["names"])
     weights = [np.asarray(table[f"weight.{name}"], np.float64) for name in names]
@@ -221,6 +227,11 @@ def read_pgs_catalog(path: str | Path) -> PolygenicScores:
         If it is none, lacks a column, a weight is no number, or effects are not additive.
     """
     path = Path(path).expanduser()
+    with interpreted(path):
+        return _pgs_catalog(path)
+
+
+def _pgs_catalog(path: Path) -> PolygenicScores:
     opened = gzip.open if path.read_bytes()[:2] == b"\x1f\x8b" else open
     with opened(path, "rt", encoding="utf-8") as stream:
         lines = stream.read().split("\n")

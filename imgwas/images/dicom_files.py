@@ -33,6 +33,7 @@ TAGS = (
 MAX_FILES = 20_000
 #: What pydicom raises on damaged files.
 _BROKEN = (
+    MemoryError,  # a length that is none
     AttributeError, EOFError, IndexError, KeyError, NotImplementedError, OSError, OverflowError,
     RuntimeError, TypeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip

@@ -167,7 +167,9 @@ class _Opened:
             stream.seek(0)
         except FileNotFoundError as error:
             raise OpenError(explain(f"{self.file.shown} does not exist")) from error
-        except (OSError, zipfile.BadZipFile, RuntimeError, KeyError) as error:
+        except (
+            OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, ValueError, KeyError,
+        ) as error:  # fmt: skip
             self.__exit__()
             raise _unreadable(self.file.shown, error) from error
         if start.startswith(GZIP):
@@ -207,7 +209,7 @@ def _foreign(name: str, start: bytes) -> MalformedError:
 def _unreadable(name: str, error: Exception) -> Exception:
     if isinstance(error, KeyError):
         return MalformedError(explain(f"{name} is not in the archive"))
-    if isinstance(error, zipfile.BadZipFile | RuntimeError):
+    if not isinstance(error, OSError):
         return MalformedError(explain(f"{name}: the archive is damaged ({error})"))
     reason = getattr(error, "strerror", None) or str(error)
     return ReadError(explain(f"{name} cannot be read ({reason})", do="Copy the file again"))
@@ -263,8 +265,8 @@ def _header(stream: Any, size: int, name: str) -> VolumeHeader:
 
 def _checked(header: Any, name: str) -> VolumeHeader:
     """Check every field that the voxels or their place depend on."""
-    magic = bytes(header["magic"].tobytes())[:3]
-    if magic not in (b"n+1", b"n+2"):
+    magic = bytes(header["magic"].tobytes())[:4]
+    if magic not in (b"n+1\0", b"n+2\0"):
         do = "Convert the pair to one file: nib-convert or fslchfiletype NIFTI_GZ"
         raise MalformedError(explain(f"{name} is an Analyze pair or no NIfTI file", do=do))
     n_axes = int(header["dim"][0])

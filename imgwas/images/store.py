@@ -29,6 +29,7 @@ from imgwas.errors import (
     first_ids,
     redact,
 )
+from imgwas.files import digest_of_array
 from imgwas.images.listing import ImageFile, ImageList
 from imgwas.shapes import Float32
 from imgwas.types import Images
@@ -224,9 +225,9 @@ def read_series(store: h5py.File, key: str, name: str) -> Cine:
         values = dataset[()]
         attributes = dict(dataset.attrs)
     except (OSError, RuntimeError) as error:
-        raise MalformedError(
-            explain(f"{name} is damaged in the store", do="Run imgwas images to-store again")
-        ) from error
+        raise _damaged(name) from error
+    if str(attributes.get("sha256", "")) not in ("", digest_of_array(values)):
+        raise _damaged(name)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise MalformedError(explain(f"{name} holds values that are not finite"))
     spacing = np.asarray(attributes.get("spacing", (0.0, 0.0, 0.0)), np.float64)
@@ -238,6 +239,10 @@ def read_series(store: h5py.File, key: str, name: str) -> Cine:
         series=str(attributes.get("series_id", "")),
         frame_times=tuple(float(t) for t in times),
     )
+
+
+def _damaged(name: str) -> MalformedError:
+    return MalformedError(f"{name} is damaged in the store. Run imgwas images to-store again.")
 
 
 def _dataset(store: h5py.File, key: str, name: str) -> h5py.Dataset:

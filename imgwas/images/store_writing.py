@@ -31,7 +31,7 @@ from imgwas.errors import (
     explain,
     redact,
 )
-from imgwas.files import publish, write_error
+from imgwas.files import digest_of_array, publish, write_error
 from imgwas.images.checking import check_label
 from imgwas.images.listing import ImageFile, ImageList
 from imgwas.images.store import LAYOUT, Cine, iterate_keys, load_h5py, open_store, series_name
@@ -263,14 +263,13 @@ def _write_series(store: h5py.File, key: str, cine: Cine) -> None:
         compression_opts=1,
         shuffle=True,
     )
-    described = f"{block.shape} {block.dtype.str}".encode()
     dataset.attrs["min"] = float(block.min())
     dataset.attrs["max"] = float(block.max())
     dataset.attrs["view"] = cine.view
     dataset.attrs["series_id"] = cine.series
     dataset.attrs["spacing"] = np.array(cine.spacing)
     dataset.attrs["frame_times"] = np.array(cine.frame_times)
-    dataset.attrs["sha256"] = hashlib.sha256(described + block.tobytes()).hexdigest()
+    dataset.attrs["sha256"] = digest_of_array(block)
 
 
 @contextmanager
@@ -279,7 +278,8 @@ def _published(path: Path) -> Iterator[h5py.File]:
     h5py = load_h5py()
     with publish(path, "w+b") as stream:
         careful = _Careful(stream)
-        with h5py.File(careful, "w") as store:
+        # this version of the format keeps checksums of everything but the values
+        with h5py.File(careful, "w", libver=("v110", "v110")) as store:
             yield store
         if careful.error:
             raise careful.error

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from imgwas.errors import MalformedError, OpenError, ReadError, RefusedError, explain
+import pyarrow as pa
+
+from imgwas.errors import (
+    ImgwasError,
+    MalformedError,
+    OpenError,
+    ReadError,
+    RefusedError,
+    explain,
+)
 
 #: Every format below is told from this many bytes.
 HEAD = 512
@@ -73,6 +84,32 @@ def explained(path: Path) -> Iterator[None]:
         raise ReadError(
             explain(f"reading {path} failed ({error.strerror or type(error).__name__})")
         ) from error
+
+
+@contextlib.contextmanager
+def interpreted(path: Path) -> Iterator[None]:
+    """Take whatever goes wrong while a file is interpreted for damage of the file.
+
+    For formats of ours and of others that are read in many small steps; refusals with words of
+    their own pass.
+    """
+    try:
+        yield
+    except ImgwasError:
+        raise
+    except (
+        ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError, zlib.error,
+        gzip.BadGzipFile, pa.ArrowException,
+    ) as error:  # fmt: skip
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise MalformedError(
+            explain(
+                f"{path} is damaged or of another format ({reason})", do="Write or copy it again"
+            )
+        ) from error
+    except OSError as error:
+        with explained(path):
+            raise error
 
 
 def head_of(path: Path) -> bytes:

@@ -55,8 +55,11 @@ def plan(grid: Sequence[int], levels: int) -> list[tuple[tuple[int, ...], tuple[
 
 def triple(lengths: Iterable[int]) -> tuple[int, int, int]:
     """Three lengths, x, y and z."""
-    x, y, z = lengths
-    return x, y, z
+    found = tuple(lengths)
+    if len(found) != 3:
+        grid = "x".join(map(str, found))
+        raise UsageError(explain(f"the grid is {grid or 'empty'}", expected="Three axes: x, y, z"))
+    return found[0], found[1], found[2]
 
 
 def block(n_in: int, n_out: int) -> nn.Sequential:
