@@ -155,6 +155,21 @@ def test_other_losses_have_gradients_for_every_weight(form, given):
         assert weights["drift"] == 0.001
 
 
+def test_training_images_are_brought_back_where_asked_for():
+    """Held-out pairs are judged on their codes alone."""
+    encoder = small(real_weight=0.1)
+    network = encoder.network.eval()
+    codes, real = encoder.draw(3, device=torch.device("cpu")), torch.rand(3, 1, 9, 16, 7)
+    pair = encoder.pairs(codes)
+    assert set(encoder.inversion_losses(*pair, None)) == {"code"}
+    term = encoder.inversion_losses(*pair, real)["image"]
+    back = network.generator(network.inverter(real)).detach()
+    wanted = ((back - real) ** 2).mean() / real.var(correction=0)
+    assert float((term.total / term.weight).detach()) == pytest.approx(float(wanted), rel=1e-4)
+    assert encoder.loss_weights()["image"] == 0.1
+    assert set(small().inversion_losses(*pair, real)) == {"code"}
+
+
 def test_spectral_norm_bounds_every_layer():
     encoder = small(grid="6,6,6", spectral="true", norm="none")
     critic = encoder.network.discriminator.train()

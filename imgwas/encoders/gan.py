@@ -29,8 +29,9 @@ class GANSettings(GenerativeSettings):
     ``norm`` is the discriminator's, ``spectral`` bounds its layers, ``variety`` tells it how much
     the pictures of a batch differ, ``instance_noise`` is added to all that it sees. ``skip_share``
     of the discriminator's steps, and its steps with a loss below ``skip_below``, are computed but
-    not taken. ``inverter_width`` channels at the inverter's start. ``refine_steps`` of Adam at rate
-    ``refine_rate`` improve the code of each scan, ``refine_pull`` draws it towards the prior.
+    not taken. ``inverter_width`` channels at the inverter's start; ``real_weight`` of its loss is
+    how well training images come back. ``refine_steps`` of Adam at rate ``refine_rate`` improve
+    the code of each scan, ``refine_pull`` draws it towards the prior.
     """
 
     form: Literal["upsample", "transposed"] = "upsample"
@@ -49,6 +50,7 @@ class GANSettings(GenerativeSettings):
     skip_share: float = 0.0
     skip_below: float = 0.0
     inverter_width: int = 16
+    real_weight: float = 0.0
     refine_steps: int = 0
     refine_rate: float = 0.02
     refine_pull: float = 0.001
@@ -201,7 +203,18 @@ class GAN3D(GenerativeEncoder):
     def loss_weights(self) -> dict[str, float]:
         """Weights of the penalties."""
         s = self.settings
-        return {"slope": s.gradient_penalty, "drift": s.drift, "r1": s.r1}
+        return {"slope": s.gradient_penalty, "drift": s.drift, "r1": s.r1, "image": s.real_weight}
+
+    def inversion_losses(
+        self, target: torch.Tensor, picture: torch.Tensor, real: torch.Tensor | None
+    ) -> dict[str, Ratio]:
+        """Add, where asked for, how well training images come back, in variances of an image."""
+        terms = super().inversion_losses(target, picture, real)
+        if real is not None and self.settings.real_weight:
+            network = self.network
+            back = network.generator(network.inverter(real)).float()  # type: ignore[operator]
+            terms["image"] = Ratio(((back - real) ** 2).sum(), ((real - real.mean()) ** 2).sum())
+        return terms
 
     def keeps(self, player: str, loss: float) -> bool:
         """Skip some of the discriminator's steps, where asked for."""
