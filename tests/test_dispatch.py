@@ -31,6 +31,10 @@ class Future:
         self.outcome = None
 
 
+class KilledWorker(Exception):
+    """As dask names it."""
+
+
 class Lost(Future):
     """Never done."""
 
@@ -138,7 +142,7 @@ def test_a_part_that_kills_its_workers_is_not_sent_for_ever(task):
         if 5 in parts:
             attempts.begin(task.out, 5) if attempts.count(task.out, 5) < attempts.MOST else None
             if attempts.count(task.out, 5) < attempts.MOST:
-                return Future(key, RuntimeError("KilledWorker"))
+                return Future(key, KilledWorker())
             parts = [part for part in parts if part != 5]
             dead = {"part": 5, "died": True, "error": "its worker died 4 times"}
             return Future(key, [dead, *map(receipt, parts)])
@@ -149,6 +153,19 @@ def test_a_part_that_kills_its_workers_is_not_sent_for_ever(task):
         run(task, client, range(50))
     assert client.calls[5] == attempts.MOST
     assert all(client.calls[part] >= 1 for part in range(50))
+
+
+def test_parts_that_were_only_waiting_on_workers_that_died_are_not_blamed(task):
+    deaths: Counter = Counter()
+
+    def behave(key, parts):
+        if deaths[parts[0]] < 10:
+            deaths.update(parts)
+            return Future(key, KilledWorker())
+        return Future(key, [receipt(part) for part in parts])
+
+    done = run(task, FakeClient(behave), range(30))
+    assert set(done) == {"variants", *range(30)}
 
 
 def test_a_refusal_of_ours_ends_the_run(task):

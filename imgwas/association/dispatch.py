@@ -16,13 +16,13 @@ import logging
 import queue
 import statistics
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgwas.association import attempts, engines
+from imgwas.association import engines
 from imgwas.association.task import ScanTask, save_task
 from imgwas.errors import ImgwasError, IncompleteError, UsageError, explain
 
@@ -39,6 +39,9 @@ WINDOW_FROM, WINDOW_PER_THREAD, WINDOW_TO = 64, 4, 512
 WORTH_A_TASK_S, MOST_TOGETHER = 1.0, 256
 #: Times that a part is tried again after an error that is no refusal of ours.
 TRY_AGAIN = 2
+#: Times that a part is sent again because its worker went away; what dask calls that.
+SEND_AGAIN = 20
+LOST = ("KilledWorker", "FutureCancelledError", "CancelledError")
 #: How often to look whether anything moves, and what is too long without a finished part.
 TICK_S, PATIENCE_S, PATIENCE_IN_PARTS = 1.0, 600.0, 10.0
 #: Bytes of genotypes in memory that may travel with every task.
@@ -172,7 +175,7 @@ class _Dispatch:
     stop: Callable[[], bool]
     under_way: dict[Any, list[int]] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
-    errors: dict[int, int] = field(default_factory=dict)
+    errors: Counter[tuple[int, bool]] = field(default_factory=Counter)
     alone: set[int] = field(default_factory=set)
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=100))
     _threads: int = 1
@@ -226,7 +229,7 @@ class _Dispatch:
         future.release()
         for receipt in receipts:
             if "error" in receipt:
-                self._again(receipt["part"], receipt["error"], died=receipt.get("died", False))
+                self._again(**receipt)
                 continue
             self._moved = time.monotonic()
             self.seconds.append(receipt.get("seconds", 0.0))
@@ -242,16 +245,20 @@ class _Dispatch:
             if not self.sender.is_alive:
                 self._scheduler_is_gone()
             logger.debug("%s: %s", future.key, error)
-            reason = f"{type(error).__name__} on its worker"
-            return [{"part": part, "error": reason} for part in parts]
+            name = type(error).__name__
+            why = {"error": f"{name} on its worker", "lost": name in LOST}
+            return [{"part": part, **why} for part in parts]
 
-    def _again(self, part: int, reason: str, *, died: bool = False) -> None:
-        """Give a part in trouble another chance, on its own, or leave it out."""
-        self.errors[part] = self.errors.get(part, 0) + 1
-        begun = attempts.count(self.sender.task.out, part)
-        if died or self.errors[part] > TRY_AGAIN + begun:
-            self.failed[part] = reason
-            logger.error("part %d could not be computed: %s", part, reason)
+    def _again(self, part: int, error: str, *, died: bool = False, lost: bool = False) -> None:
+        """Give a part in trouble another chance, on its own, or leave it out.
+
+        A part whose worker went away may never have been begun: who took the worker down is told
+        by the count of what was begun, so the others are sent again many times.
+        """
+        self.errors[part, lost] += 1
+        if died or self.errors[part, lost] > (SEND_AGAIN if lost else TRY_AGAIN):
+            self.failed[part] = error
+            logger.error("part %d could not be computed: %s", part, error)
             return
         self.alone.add(part)
         self.waiting.append(part)
