@@ -215,6 +215,25 @@ def test_the_loss_is_that_of_the_textbook(images):
     assert float(inside.total.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
+def test_velocity_and_noise_are_the_same_guess_in_other_words(images):
+    """The target is the textbook's, and from the true velocity follows the true noise."""
+    made = shaken({"predicts": "velocity"})
+    network = made.network.eval()
+    image = made.normalise(torch.from_numpy(images.values[:2])).image
+    torch.manual_seed(5)
+    _, truth = network(image)
+    torch.manual_seed(5)
+    times = torch.randint(100, (2,))
+    added = torch.randn(2, 1, *GRID)
+    left = network.levels[times].reshape(-1, 1, 1, 1, 1)
+    expected = left.sqrt() * added - (1 - left).sqrt() * image
+    np.testing.assert_allclose(truth, expected, atol=1e-6)
+    noisy = left.sqrt() * image + (1 - left).sqrt() * added
+    network.unet = type("Knows", (torch.nn.Module,), {"forward": lambda *_: truth})()
+    found = network._guess(torch.zeros(2, 3))(noisy, times)
+    np.testing.assert_allclose(found.detach(), added, atol=1e-5)
+
+
 def test_a_new_network_guesses_nothing():
     made = create_encoder("diffae", {"grid": GRID} | TINY)
     guessed, added = made.network(torch.randn(2, 1, *GRID))

@@ -70,11 +70,11 @@ class DiffAE(NeuralEncoder):
         return DiffusionAutoencoder(
             encoder, painter, s.grid, s.latents, schedule, frames_first=s.halve == "plane",
             span=SPANS.get(s.intensity) if s.clip else None, render_steps=s.render_steps,
-            noise_seed=s.noise_seed,
+            noise_seed=s.noise_seed, guesses_velocity=s.predicts == "velocity",
         )  # fmt: skip
 
     def losses(self, outputs: Any, batch: Batch) -> dict[str, Ratio]:
-        """Squared error of the guessed noise; 1 is that of guessing nothing."""
+        """Squared error of the guessed noise or velocity; 1 is that of guessing no noise."""
         guessed, added = outputs
         error = torch.where(batch.mask, guessed.float() - added.float(), 0)
         return {"error": Ratio((error * error).sum(), batch.mask.sum().to(error.dtype))}

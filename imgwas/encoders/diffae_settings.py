@@ -36,6 +36,9 @@ class DiffAESettings(ImageSettings):
         Numbers that stand for a time, and how many times there are.
     render_steps, invert_steps : int
         They divide ``times``.
+    predicts : {"noise", "velocity"}
+        What the U-Net guesses: the noise, as published, or ``sqrt(a) noise - sqrt(1 - a) image``
+        (Salimans & Ho 2022), with which small networks learn to paint much sooner.
     guesses : int
         Of the noise in a step of the inversion; published: 1.
     clip : bool
@@ -60,6 +63,7 @@ class DiffAESettings(ImageSettings):
     times: int = 1000
     render_steps: int = 100
     invert_steps: int = 100
+    predicts: Literal["noise", "velocity"] = "noise"
     guesses: int = 2
     clip: bool = True
     noise_seed: int = 1

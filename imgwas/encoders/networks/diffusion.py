@@ -31,11 +31,17 @@ class DiffusionAutoencoder(nn.Module):
         Steps of :meth:`decode`.
     noise_seed : int
         Of the noise that :meth:`decode` starts from.
+    guesses_velocity : bool
+        The U-Net guesses ``sqrt(a) noise - sqrt(1 - a) image`` in place of the noise [1]_.
 
     Notes
     -----
     Mean and covariance of the training people's latents are kept as buffers; ``latent_people`` is 0
     until they are known.
+
+    References
+    ----------
+    .. [1] Salimans & Ho (2022), ICLR.
     """
 
     levels: torch.Tensor
@@ -46,13 +52,14 @@ class DiffusionAutoencoder(nn.Module):
     def __init__(
         self, encoder: SemanticEncoder, unet: UNet, grid: Sequence[int], n_latents: int,
         schedule: Schedule, *, frames_first: bool, span: ddim.Span, render_steps: int,
-        noise_seed: int,
+        noise_seed: int, guesses_velocity: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.encoder, self.unet = encoder, unet
         self.grid, self.schedule = tuple(grid), schedule
         self.frames_first, self.span = frames_first, span
         self.render_steps, self.noise_seed = render_steps, noise_seed
+        self.guesses_velocity = guesses_velocity
         levels = torch.as_tensor(schedule.levels, dtype=torch.float32)
         self.register_buffer("levels", levels, persistent=False)
         self.register_buffer("latent_mean", torch.zeros(n_latents))
@@ -74,13 +81,14 @@ class DiffusionAutoencoder(nn.Module):
         return self.encoder.encode(self.arranged(image))
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add noise at random times and guess it: (guessed, added), each (batch, 1, *grid)."""
+        """Add noise at random times and guess it: (guess, truth), each (batch, 1, *grid)."""
         clean = self.arranged(image)
         times = torch.randint(self.schedule.n_times, (len(image),), device=image.device)
         noise = torch.randn_like(clean)
         noisy = add_noise(clean, noise, times, self.levels)
         guessed = self.unet(noisy, times, self.encoder.encode(clean))
-        return self.restored(guessed), self.restored(noise)
+        truth = add_noise(noise, -clean, times, self.levels) if self.guesses_velocity else noise
+        return self.restored(guessed), self.restored(truth)
 
     def own_noise(self, n: int) -> torch.Tensor:
         """Return the noise that pictures of latents alone start from: the same for everybody."""
@@ -111,7 +119,8 @@ class DiffusionAutoencoder(nn.Module):
 
     def _guess(self, latents: torch.Tensor) -> ddim.Denoise:
         def guess(noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-            out: torch.Tensor = self.unet(noisy, times, latents)
-            return out.to(noisy.dtype)
+            out: torch.Tensor = self.unet(noisy, times, latents).to(noisy.dtype)
+            # noise = sqrt(a) velocity + sqrt(1 - a) noisy
+            return add_noise(out, noisy, times, self.levels) if self.guesses_velocity else out
 
         return guess
