@@ -23,6 +23,7 @@ from imgwas.errors import (
 from imgwas.files import absolute
 from imgwas.genotypes.alleles import alleles_to_swap, name_alleles
 from imgwas.genotypes.bed_checks import file_stat
+from imgwas.genotypes.bgen_bgi import read_bgi
 from imgwas.genotypes.bgen_decode import (
     EIGHT_BITS,
     OTHER_BITS,
@@ -36,11 +37,10 @@ from imgwas.genotypes.bgen_decode import (
 )
 from imgwas.genotypes.bgen_index import (
     BgenIndex,
-    parse_head,
     read_at,
-    read_bgi,
     read_header,
     scan_index,
+    skip_head,
 )
 from imgwas.genotypes.bgen_samples import bgen_samples
 from imgwas.genotypes.multiallelic import chosen_rows
@@ -51,7 +51,7 @@ from imgwas.types import MISSING_DOSAGE, DosageCodes, DosageGenotypes
 logger = logging.getLogger(__name__)
 
 #: Bytes of probabilities that are decoded at once, so that they stay in the cache.
-_CACHED = 1 << 19
+_CACHED = 1 << 17
 #: Bytes that are read at once.
 _READ = 1 << 24
 #: More people than this share with probabilities above one, and the file is refused.
@@ -151,14 +151,16 @@ class BgenGenotypes(DosageGenotypes):
         dosage = np.empty((len(rows), n), np.uint16)
         twice = np.empty((len(rows), n), np.uint8 if self.per_copy == EIGHT_BITS else np.uint16)
         sha = hashlib.sha256()
-        step = max(1, _CACHED // (2 * n))
+        step = max(1, min(_CACHED // (2 * n), len(rows)))
+        raw, scratch = np.zeros((step, 2 * n), np.uint8), np.empty((2, step, n), np.uint16)
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
             contents = self._contents(some)
             for content in contents:
                 sha.update(content)
             stop = start + len(some)
-            self._decode(some, contents, dosage[start:stop], twice[start:stop])
+            buffers = raw[: len(some)], scratch[:, : len(some)]
+            self._decode(some, contents, dosage[start:stop], twice[start:stop], *buffers)
         return DosageCodes(dosage, sha.digest(), twice)
 
     def _contents(self, rows: np.ndarray) -> list[memoryview]:
@@ -183,27 +185,23 @@ class BgenGenotypes(DosageGenotypes):
 
     def _block(self, row: int, content: memoryview) -> Block:
         """Unpack the genotypes of a variant, and check that it is the one of the index."""
-        try:
-            head = parse_head(content, 0)
-            if head is None or head.data + 4 > len(content):
-                raise Damaged("its names are cut short")
-        except Damaged as error:
-            raise self._damaged(row, error) from error
-        except ValueError as error:
-            raise self._damaged(row, Damaged(str(error))) from error
-        if head.position != self._position[row]:
+        head = skip_head(content)
+        if head is None:
+            raise self._damaged(row, Damaged("its names are cut short"))
+        position, data = head
+        if position != self._position[row]:
             raise InconsistentError(
                 explain(
-                    f"{self.bgen} has position {head.position:,} at byte {self._start[row]:,}, "
+                    f"{self.bgen} has position {position:,} at byte {self._start[row]:,}, "
                     f"and the index says {self._position[row]:,}",
                     do="Remove the .bgi, and the file is scanned",
                 )
             )
         try:
-            length = int.from_bytes(content[head.data : head.data + 4], "little")
-            if head.data + 4 + length != len(content):
+            length = int.from_bytes(content[data : data + 4], "little")
+            if data + 4 + length != len(content):
                 raise Damaged("its length is not that of the index")
-            plain = uncompress(content[head.data + 4 :], self._header.compression, self.n_samples)
+            plain = uncompress(content[data + 4 :], self._header.compression, self.n_samples)
             return open_block(plain, self.n_samples)
         except Damaged as error:
             raise self._damaged(row, error) from error
@@ -211,10 +209,15 @@ class BgenGenotypes(DosageGenotypes):
             raise self._unsupported(row, error) from error
 
     def _decode(
-        self, rows: np.ndarray, contents: list[memoryview], dosage: np.ndarray, twice: np.ndarray
+        self,
+        rows: np.ndarray,
+        contents: list[memoryview],
+        dosage: np.ndarray,
+        twice: np.ndarray,
+        raw: np.ndarray,
+        scratch: np.ndarray,
     ) -> None:
         n = self.n_samples
-        raw = np.zeros((len(rows), 2 * n), np.uint8)
         special: list[tuple[int, Block]] = []
         gaps: list[tuple[int, np.ndarray]] = []
         for i, content in enumerate(contents):
@@ -222,6 +225,7 @@ class BgenGenotypes(DosageGenotypes):
             missing = block.missing_if_simple() if self.per_copy == EIGHT_BITS else None
             if missing is None:
                 special.append((i, block))
+                raw[i] = 0
                 continue
             raw[i] = np.frombuffer(block.values, np.uint8)
             if len(missing):
@@ -233,7 +237,8 @@ class BgenGenotypes(DosageGenotypes):
             some = np.flatnonzero(first == wanted)
             which = slice(None) if len(some) == len(rows) else some
             codes, two = dosage[which], twice[which]
-            n_wrong[which] = decode_simple(raw[which], codes, two, first=wanted)
+            some_scratch = scratch[:, : len(some)]
+            n_wrong[which] = decode_simple(raw[which], codes, two, some_scratch, first=wanted)
             dosage[which], twice[which] = codes, two
         for i, missing in gaps:
             dosage[i, missing], twice[i, missing] = MISSING_DOSAGE, 0

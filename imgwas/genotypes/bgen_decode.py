@@ -8,18 +8,18 @@ numbers of alleles or chromosomes are refused by name.
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 
+from imgwas.genotypes.inflate import inflate
 from imgwas.types import MISSING_DOSAGE
 
 #: What one copy counts: exactly the file's own unit for eight bits, PLINK 2's unit otherwise.
 EIGHT_BITS, OTHER_BITS = 255, 16384
 _MISSING, _PLOIDY = 0x80, 0x3F
-_DIPLOID = b"\x02"
 
 
 class Damaged(ValueError):
@@ -28,6 +28,12 @@ class Damaged(ValueError):
 
 class Unsupported(ValueError):
     """A block is of a kind that is not read; the text says which."""
+
+
+@lru_cache(maxsize=2)
+def _diploid(n: int) -> bytes:
+    """Ploidies of ``n`` people of whom nobody is missing."""
+    return b"\x02" * n
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Block:
         n = len(self.ploidy)
         if self.bits != 8 or self.phased or len(self.values) != 2 * n:
             return None
-        if self.ploidy.count(_DIPLOID) == n:
+        if self.ploidy == _diploid(n):
             return np.empty(0, np.int64)
         flags = np.frombuffer(self.ploidy, np.uint8)
         if ((flags & _PLOIDY) != 2).any():
@@ -79,16 +85,15 @@ def uncompress(content: memoryview, compression: str, n_samples: int) -> memoryv
     (length,) = struct.unpack_from("<I", content)
     if length > 10 + n_samples * 9:
         raise Damaged(f"it claims {length:,} bytes for {n_samples:,} people")
+    if compression == "zlib":
+        try:
+            return inflate(content[4:], length)
+        except ValueError as error:
+            raise Damaged(str(error)) from error
     try:
-        if compression == "zlib":
-            stream = zlib.decompressobj()
-            plain = stream.decompress(content[4:], length + 1)
-            if not stream.eof:
-                raise Damaged("its zlib stream does not end")
-        else:
-            packed = pa.py_buffer(content[4:])
-            plain = pa.decompress(packed, decompressed_size=length, codec="zstd", asbytes=True)
-    except (zlib.error, OSError, pa.ArrowException) as error:
+        packed = pa.py_buffer(content[4:])
+        plain = pa.decompress(packed, decompressed_size=length, codec="zstd", asbytes=True)
+    except (OSError, pa.ArrowException) as error:
         raise Damaged(f"it does not unpack ({error})") from error
     if len(plain) != length:
         raise Damaged(f"it unpacks to {len(plain):,} bytes, not {length:,}")
@@ -117,7 +122,7 @@ def open_block(plain: memoryview, n_samples: int) -> Block:
 
 
 def decode_simple(
-    raw: np.ndarray, dosage: np.ndarray, twice: np.ndarray, *, first: bool
+    raw: np.ndarray, dosage: np.ndarray, twice: np.ndarray, scratch: np.ndarray, *, first: bool
 ) -> np.ndarray:
     """Decode variants of eight bits, unphased and diploid.
 
@@ -127,6 +132,8 @@ def decode_simple(
         Probabilities of two first alleles and of one, person by person.
     dosage, twice : (variants, samples) uint16 and uint8 arrays
         Are filled.
+    scratch : (2, variants, samples) uint16 array
+        Is used.
     first : bool
         Count the first allele instead of the second.
 
@@ -137,18 +144,20 @@ def decode_simple(
         missing.
     """
     pairs = raw.view("<u2")
-    of_first, of_one = pairs & np.uint16(255), pairs >> np.uint16(8)
-    both = of_first + of_one
-    too_large = both > 255
-    two = of_first if first else np.uint16(255) - both
+    both, of_one = scratch
+    np.right_shift(pairs, 8, out=of_one)
+    np.bitwise_and(pairs, 255, out=dosage)  # of two first alleles
+    np.add(dosage, of_one, out=both)
+    wrong = both > 255 if int(both.max(initial=0)) > 255 else None
+    two = dosage if first else np.subtract(255, both, out=both)
     np.copyto(twice, two, casting="unsafe")
     np.left_shift(two, 1, out=dosage)
-    dosage += of_one
-    if not too_large.any():
+    np.add(dosage, of_one, out=dosage)
+    if wrong is None:
         return np.zeros(len(raw), np.int64)
-    dosage[too_large] = MISSING_DOSAGE
-    twice[too_large] = 0
-    return np.asarray(too_large.sum(axis=1))
+    dosage[wrong] = MISSING_DOSAGE
+    twice[wrong] = 0
+    return np.asarray(wrong.sum(axis=1))
 
 
 def decode_general(

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from imgwas.arrow import from_strings
-from imgwas.errors import InconsistentError, MalformedError, ReadError, explain
+from imgwas.errors import MalformedError, ReadError, explain
 from imgwas.genotypes.text import what_it_is
 
 logger = logging.getLogger(__name__)
@@ -215,9 +213,27 @@ def parse_head(content: bytes | memoryview, at: int) -> VariantHead | None:
     return VariantHead(words[2], position, words[1] or words[0] or ".", tuple(words[3:]), at)
 
 
+def skip_head(content: memoryview) -> tuple[int, int] | None:
+    """Position of the variant, and where its genotypes begin; None if its names are cut short."""
+    at, end = 0, len(content)
+    for _ in range(3):
+        if at + 2 > end:
+            return None
+        at += 2 + content[at] + (content[at + 1] << 8)
+    if at + 6 > end:
+        return None
+    position, n_alleles = struct.unpack_from("<IH", content, at)
+    at += 6
+    for _ in range(n_alleles):
+        if at + 4 > end:
+            return None
+        at += 4 + struct.unpack_from("<I", content, at)[0]
+    return (position, at) if at + 4 <= end else None
+
+
 def scan_index(descriptor: int, header: BgenHeader) -> BgenIndex:
     """Find every variant by going from one to the next; only their names are read."""
-    collected = _Collected()
+    collected = Collected()
     at = header.first
     for number in range(header.n_variants):
         head = _head_at(descriptor, header, at, number)
@@ -272,7 +288,7 @@ def _cut_short(header: BgenHeader, number: int, at: int) -> MalformedError:
     )
 
 
-class _Collected:
+class Collected:
     """Variants on their way into an index, as Arrow columns a chunk at a time."""
 
     def __init__(self) -> None:
@@ -310,75 +326,3 @@ class _Collected:
         self._flush()
         start, stop, n_alleles = np.concatenate(self.numbers).T
         return BgenIndex(start.copy(), stop.copy(), n_alleles.copy(), pa.concat_tables(self.chunks))
-
-
-def read_bgi(descriptor: int, header: BgenHeader) -> BgenIndex | None:
-    """Read the index that bgenix wrote beside the file; None where there is none, or it is stale.
-
-    Raises
-    ------
-    InconsistentError
-        If it belongs to this file but lists other variants.
-    """
-    path = header.path.with_name(header.path.name + ".bgi")
-    if not path.exists():
-        return None
-    try:
-        uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
-        database = sqlite3.connect(uri, uri=True)
-        try:
-            if not _is_fresh(database, descriptor, header):
-                logger.warning("%s is of another %s: not used", path.name, header.path.name)
-                return None
-            index = _from_rows(database)
-        finally:
-            database.close()
-    except (sqlite3.Error, OverflowError, TypeError, ValueError) as error:
-        logger.warning("%s cannot be read (%s): not used", path.name, type(error).__name__)
-        return None
-    _check_bgi(path, header, index)
-    return index
-
-
-def _is_fresh(database: sqlite3.Connection, descriptor: int, header: BgenHeader) -> bool:
-    """Whether size and first bytes of the file are those that were indexed."""
-    query = "SELECT file_size, first_1000_bytes FROM Metadata"
-    rows = list(database.execute(query).fetchmany(2))
-    if len(rows) != 1:
-        return False
-    size, first = rows[0]
-    return size == header.size and bytes(first) == read_at(descriptor, header.path, 0, 1000)
-
-
-def _from_rows(database: sqlite3.Connection) -> BgenIndex:
-    collected = _Collected()
-    for chromosome, position, name, n, first, second, start, size in _rows(database):
-        alleles = (str(first), str(second), *[""] * (int(n) - 2))[: int(n)]
-        head = VariantHead(str(chromosome), int(position), str(name) or ".", alleles, 0)
-        collected.add(int(start), int(start) + int(size), head)
-    return collected.index()
-
-
-def _rows(database: sqlite3.Connection) -> Iterator[tuple]:
-    return database.execute(
-        "SELECT chromosome, position, rsid, min(number_of_alleles, 65535), allele1, allele2, "
-        "file_start_position, size_in_bytes FROM Variant ORDER BY file_start_position"
-    )
-
-
-def _check_bgi(path: Path, header: BgenHeader, index: BgenIndex) -> None:
-    fits = (
-        len(index.start) == header.n_variants
-        and index.start[0] == header.first
-        and index.stop[-1] == header.size
-        and (index.start[1:] == index.stop[:-1]).all()
-    )
-    if not fits:
-        raise InconsistentError(
-            explain(
-                f"{path} lists {len(index.start):,} variants that do not fill {header.path.name}, "
-                f"which has {header.n_variants:,}",
-                do=f"Index it again: bgenix -index -clobber -g {header.path.name}; or remove the "
-                ".bgi, and the file is scanned",
-            )
-        )
