@@ -152,7 +152,26 @@ def make_cluster(settings: SlurmSettings, private: Path) -> Any:
 
 @contextlib.contextmanager
 def slurm_cluster(settings: SlurmSettings, private: Path) -> Iterator[Client]:
-    """Submit workers as jobs, more or fewer as there is work, and cancel them at the end."""
+    """Submit workers as jobs, more or fewer as there is work, and cancel them at the end.
+
+    Parameters
+    ----------
+    settings : SlurmSettings
+        What to ask for.
+    private : Path
+        Folder for certificates and logs of jobs, on a file system that the nodes see. It is made,
+        with mode 0700.
+
+    Yields
+    ------
+    distributed.Client
+        For ``imgwas.associate(..., client=client)``.
+
+    Raises
+    ------
+    MissingLibraryError
+        If dask-jobqueue is not installed, or the scheduler cannot start.
+    """
     import dask
     from distributed import Client
 
@@ -183,7 +202,9 @@ def remove_keys(cluster: Any) -> None:
 
 def _make_private(folder: Path) -> None:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # mode of the last folder only, so the one above, private too, comes first
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700)
     except OSError as error:
         raise write_error(folder / "certificates", error) from error

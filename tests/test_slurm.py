@@ -46,11 +46,12 @@ def test_what_is_submitted(tmp_path):
     settings = SlurmSettings(
         8, queue="long", account="brain", memory="16GB", job_options=("--requeue",)
     )
-    private = tmp_path / "private"
+    private = tmp_path / "private" / "cluster"
     with make_cluster(settings, private) as cluster:
         script = cluster.job_script()
         assert cluster.scheduler_address.startswith("tls://")
         assert private.stat().st_mode & 0o077 == 0
+        assert private.parent.stat().st_mode & 0o077 == 0
         keys = list(private.glob(".dask-jobqueue*"))
         assert keys
         assert all(path.stat().st_mode & 0o077 == 0 for path in keys)
