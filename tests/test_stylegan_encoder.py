@@ -7,6 +7,9 @@ import pytest
 import torch
 
 import imgwas
+from imgwas.brain.decoding import Decoder
+from imgwas.brain.directions import probe_direction
+from imgwas.brain.traversal import average_start, walk_along
 from imgwas.encoders.base import NeuralEncoder
 from imgwas.encoders.catalogue import create_encoder, describe
 from imgwas.encoders.checkpoints import load_encoder
@@ -15,6 +18,7 @@ from imgwas.encoders.stylegan import StyleGAN3D, StyleGANSettings
 from imgwas.errors import InconsistentError, UsageError
 from imgwas.images.volumes import ArrayImages
 from imgwas.simulate.brains import simulate_brains
+from imgwas.types import Latents
 
 GRID = (8, 9, 7)
 TINY = {
@@ -101,7 +105,7 @@ def test_stage_and_share_of_every_step(whole):
 
 
 @pytest.mark.parametrize(
-    "stop_at", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 14))]
+    "stop_at", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 15, 17))]
 )
 def test_a_stop_before_within_and_after_the_growth_changes_nothing(
     whole, images, tmp_path, stop_at
@@ -156,14 +160,27 @@ def test_decoding_uses_the_same_noise_or_none():
 
 
 def test_the_inverter_answers_w_in_its_own_spread(whole):
-    encoder = whole.encoder
+    encoder = load_encoder(whole.folder).encoder
+    assert isinstance(encoder, StyleGAN3D)
     generator = encoder.players.generator
     w = generator.mapping(torch.randn(20_000, 4)).detach()
     np.testing.assert_allclose(generator.mean_w, w.mean(0), atol=0.05 * float(generator.sd_w))
     assert float(generator.sd_w) == pytest.approx(float(w.var(0).mean()) ** 0.5, rel=0.05)
-    target, picture = encoder.pairs(encoder.draw(500, device=torch.device("cpu")))
-    assert picture.shape == (500, 1, *GRID)
-    assert target.square().mean().item() == pytest.approx(1, rel=0.2)
+    encoder.network.eval()
+    rng = torch.Generator().manual_seed(0)
+    target, picture = encoder.pairs(encoder.draw(128, device=torch.device("cpu"), rng=rng))
+    assert picture.shape == (128, 1, *GRID)
+    assert target.square().mean().item() == pytest.approx(1, rel=0.4)
+    pictures = picture.detach().double().numpy()
+    inverter = encoder.players.inverter
+    spread = float(pictures.var(axis=0).mean()) ** 0.5
+    np.testing.assert_allclose(inverter.mean_image[0], pictures.mean(0), atol=1e-5)
+    assert float(inverter.sd_image) == pytest.approx(spread, rel=1e-4)
+    parts = [torch.from_numpy(pictures[:7] + 5), torch.from_numpy(pictures[7:20] + 5)]
+    inverter.measure(parts)
+    np.testing.assert_allclose(inverter.mean_image[0], pictures[:20].mean(0) + 5, rtol=1e-6)
+    exact = float(pictures[:20].var(axis=0).mean()) ** 0.5
+    assert float(inverter.sd_image) == pytest.approx(exact, rel=1e-4)
     players = encoder.players
     torch.testing.assert_close(players.answered(players.latents_from(target)), target)
 
@@ -272,3 +289,61 @@ def test_a_game_that_ends_while_fading_says_so(images, tmp_path, caplog):
     assert isinstance(encoder, NeuralEncoder)
     assert encoder.network.grown == (1, 0.0)
     assert encoder.decode(encoder.encode(images.values)).shape == images.values.shape
+
+
+GAME = {
+    "latents": 16, "mapping_layers": 2, "hidden": 16, "start_resolution": 4, "max_resolution": 8,
+    "grow": (14,), "fade_steps": 6, "game_epochs": 32, "shrink": 1, "r1": 1.0,
+    "inverter_rate": 0.03, "held_out_pairs": 40,
+}  # fmt: skip
+PLAY = {"epochs": 46, "batch": 8, "learning_rate": 4e-3, "ema": 0.98, "schedule": "cosine"}
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    """A small generator that has seen 120 simulated brains for a minute of a processor."""
+    brains = simulate_brains(160, grid=(12, 12, 12), effect=1.0, head_sd=0.03, seed=1)
+    images = ArrayImages(brains.values, brains.sample_ids, brains.affine)
+    fitted = imgwas.fit("stylegan3d", images, out=tmp_path_factory.mktemp("played"),
+                        settings=GAME, train=PLAY, device="cpu")  # fmt: skip
+    return brains, images, fitted
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_samples_come_nearer_and_the_inverter_recovers_w(played):
+    _, _, fitted = played
+    distance = [row["sample_distance"] for row in fitted.history if "sample_distance" in row]
+    print("distance of samples", distance[0], "->", distance[-1])
+    assert distance[-1] < distance[0] / 5
+    error = fitted.history[-1]["validation_loss"]
+    encoder = fitted.encoder
+    with torch.no_grad():
+        w, picture = encoder.pairs(encoder.draw(400, device=torch.device("cpu")))
+        missed = (encoder.players.inverter(picture) - w).square()
+    print("error of w in variances", error, float(missed.mean()))
+    print("by element", (missed.mean(0) / w.var(0)).numpy().round(3))
+    assert error < 0.1
+    assert float(missed.mean() / w.var(0).mean()) < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_walk_along_a_probe_shows_what_it_was_trained_on(played):
+    """As Schutte et al.: a logistic probe of large against small heads, and a walk along it."""
+    brains, images, fitted = played
+    encoder = fitted.encoder
+    sizes = (images.values > 0).sum((1, 2, 3)).astype(float)
+    latents = Latents(encoder.encode(images.values).astype(float), brains.sample_ids,
+                      encoder.latent_names)  # fmt: skip
+    large = (sizes > np.median(sizes)).astype(float)
+    direction = probe_direction(latents, large, "size", model="logistic")
+    covariance = np.cov(latents.values.T)
+    decoder = Decoder(encoder)
+    walk = walk_along(decoder, average_start(latents), direction, covariance, (-2.0, 0.0, 2.0))
+    inside = [float((picture > -0.7).sum()) for picture in walk.images]
+    print("voxels of the head at -2, 0 and 2 SD", inside)
+    assert inside[0] < inside[1] < inside[2]
+    exact = decoder.derivative(latents.values[:2], direction.vector)
+    finite = decoder.difference(latents.values[:2], 1e-2 * direction.vector) / 1e-2
+    assert np.corrcoef(exact.ravel(), finite.ravel())[0, 1] > 0.99

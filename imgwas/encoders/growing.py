@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from imgwas.encoders.train_settings import TrainSettings
 from imgwas.errors import UsageError, explain
 
 logger = logging.getLogger(__name__)
+
+#: Pictures whose mean and spread the inverter is told.
+MEASURED = 128
 
 
 class GrowingLoop(AdversarialLoop):
@@ -82,18 +85,31 @@ class GrowingLoop(AdversarialLoop):
         self.encoder.players.grow(s.stage_of(n_growths), alpha)
 
     def _settle(self) -> None:
-        """End the game and measure what w is like."""
+        """End the game, and measure what w and the pictures are like."""
         super()._settle()
-        generator = self.encoder.players.generator
-        generator.measure_w(seed=self.settings.seed)
+        if self.progress.epoch > self.encoder.settings.game_epochs:
+            return
+        players, seed = self.encoder.players, self.settings.seed
+        players.generator.measure_w(seed=seed)
+        players.inverter.measure(self._pictures(seed))
         if self.ema is not None:
-            self.ema = {name: value.clone() for name, value in generator.state_dict().items()}
-        alpha = self.encoder.players.grown[1]
+            state = players.generator.state_dict()
+            self.ema = {name: value.clone() for name, value in state.items()}
+        alpha = players.grown[1]
         if alpha < 1:
             logger.warning(
                 "the game ended while the last stage was faded in to %.0f %%: play longer "
                 "(game_epochs), or fade faster (fade_steps)", 100 * alpha,
             )  # fmt: skip
+
+    def _pictures(self, seed: int) -> Iterator[torch.Tensor]:
+        """Draw batches of pictures without noise."""
+        self.network.eval()
+        rng = torch.Generator().manual_seed(seed)
+        codes = self.encoder.draw(MEASURED, device=torch.device("cpu"), rng=rng).to(self.device)
+        parts = torch.split(codes, self.settings.batch)
+        for some in parts:
+            yield self.encoder.pairs(some)[1]
 
     def show(self, folder: Path) -> None:
         """Write a sheet of each epoch, and one of each stage when it ends."""

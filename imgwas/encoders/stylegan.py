@@ -18,6 +18,7 @@ from imgwas.encoders.generative import GenerativeEncoder, GenerativeSettings
 from imgwas.encoders.loop import Loop
 from imgwas.encoders.networks import stylegan as networks
 from imgwas.encoders.networks.growing import doubled
+from imgwas.encoders.networks.style_inverter import Inverter
 from imgwas.encoders.penalties import gradient_penalty, r1_penalty
 from imgwas.errors import UsageError, explain
 
@@ -172,7 +173,7 @@ class StyleGAN3D(GenerativeEncoder):
         n_out = s.latents * (generator.n_styles if s.space == "w+" else 1)
         return networks.StyleGAN(
             generator, networks.Discriminator(s.grid, **shape),
-            networks.Inverter(s.grid, n_out, **shape), everywhere=s.space == "w+", noise=s.noise,
+            Inverter(s.grid, n_out, **shape), everywhere=s.space == "w+", noise=s.noise,
         )  # fmt: skip
 
     @property

@@ -1,4 +1,4 @@
-"""The 3-D StyleGAN: a mapping network, a generator that grows, its discriminator, its inverter.
+"""The 3-D StyleGAN: a mapping network, a generator that grows, and its discriminator.
 
 References
 ----------
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -29,13 +28,12 @@ from imgwas.encoders.networks.growing import (
     halved,
     leaky,
 )
+from imgwas.encoders.networks.style_inverter import Inverter
 
 Noise = Literal["random", "fixed", "off"]
 
 #: Smallest variance that AdaIN divides by.
 TINY = 1e-12
-#: Channels of the inverter at the finest grid.
-FINEST = 32
 
 
 def on_sphere(values: torch.Tensor) -> torch.Tensor:
@@ -289,33 +287,6 @@ class Discriminator(nn.Module):
                 features = torch.lerp(coarse, features, alpha)
         features = leaky(self.last(with_spread(features)))
         out: torch.Tensor = self.score(leaky(self.whole(features)).flatten(1)).flatten()
-        return out
-
-
-class Inverter(nn.Module):
-    """Pictures on the grid to ``n_out`` numbers: halving convolutions of growing width.
-
-    The width doubles from 32 channels at the finest grid up to ``hidden``.
-    """
-
-    def __init__(
-        self, grid: Sequence[int], n_out: int, hidden: int = 256, n_doublings: int = 4
-    ) -> None:
-        super().__init__()
-        base = constant_grid(grid, n_doublings)
-        widths = [min(hidden, FINEST * 2**k) for k in range(n_doublings + 1)]
-        self.n_doublings = n_doublings
-        self.entrance = EqualConv(1, widths[0], (1, 1, 1))
-        self.convs = nn.ModuleList([conv3(a, b) for a, b in pairwise(widths)])
-        self.whole = EqualConv(widths[-1], hidden, base)
-        self.answer = EqualLinear(hidden, n_out)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(batch, 1, x, y, z) to (batch, n_out)."""
-        features = leaky(self.entrance(fitted(image, self.n_doublings)))
-        for conv in self.convs:
-            features = halved(leaky(conv(features)))
-        out: torch.Tensor = self.answer(leaky(self.whole(features)).flatten(1))
         return out
 
 
