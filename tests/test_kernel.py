@@ -140,17 +140,27 @@ def test_a_trait_does_not_feel_the_other_groups():
 
 
 @pytest.mark.parametrize("missing", [0, 0.03])
-def test_many_groups_at_once_are_each_group_alone(missing):
+def test_many_groups_at_once_are_each_group_alone(missing, monkeypatch):
     """Counts by whom a group lacks, and one product for all groups where no call is missing."""
-    dosage, covariates, traits = cohort(n=201, n_traits=7, missing=missing)
+    n = 801
+    dosage, covariates, traits = cohort(n=n, n_traits=7, missing=missing)
     rng, groups = RNG(5), []
-    for lost in (0, 1, 4, 9, 60):
-        used = np.ones(201, bool)
-        used[rng.choice(201, lost, replace=False)] = False
+    for lost in (0, 1, 4, 9, 200):
+        used = np.ones(n, bool)
+        used[rng.choice(n, lost, replace=False)] = False
         groups.append(group_of(traits[:, len(groups) : len(groups) + 2], covariates, used))
-    together = scan(dosage, groups, dtype=np.float32)
+    shared = []
+    multiply = Workspace._multiply_all
+
+    def counted(workspace, matrix):
+        shared.append(matrix.shape[1])
+        return multiply(workspace, matrix)
+
+    monkeypatch.setattr(Workspace, "_multiply_all", counted)
+    together = scan(dosage, groups, dtype=np.float32, block=192)
+    assert len(shared) == (5 if missing else 1)
     for group, found in zip(groups, together, strict=True):
-        (alone,) = scan(dosage, [group], dtype=np.float32)
+        (alone,) = scan(dosage, [group], dtype=np.float32, block=192)
         assert np.array_equal(found.t, alone.t)
         for name in ("effect_allele_frequency", "scale", "n", "dof", "reason"):
             assert np.array_equal(getattr(found, name), getattr(alone, name), equal_nan=True)
