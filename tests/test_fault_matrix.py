@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from tests.source_tree import ROOT, tree
 @cache
 def names_in(file: str) -> set[str]:
     """Names of the test functions of a file."""
-    nodes = ast.walk(tree(Path("tests") / file))
-    return {n.name for n in nodes if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")}
+    text = (ROOT / "tests" / file).read_text(encoding="utf-8")
+    return set(re.findall(r"^def (test_\w+)", text, re.MULTILINE))
 
 
 @cache

@@ -150,6 +150,7 @@ def test_private_files_are_private_under_any_umask(cohort, mask):
 # --- H8: output that nobody takes ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_full_output_is_said(cohort):
     """H8: findings that nobody could read were not found."""
     words = ["check", *COMMAND[1:], "--json"]
@@ -357,6 +358,7 @@ def test_control_characters_do_not_reach_terminal_or_log(cohort):
     assert "la\\x1b[31mtents" in logs
 
 
+@pytest.mark.slow
 def test_settings_lying_in_the_folder_are_not_read(cohort):
     """J6: neither modules nor settings of other programs in the current folder."""
     (cohort / "marker").mkdir()
