@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from imgwas.errors import (
     MalformedError,
     MissingLibraryError,
     OpenError,
+    ReadError,
     UsageError,
     explain,
 )
@@ -35,6 +37,8 @@ from imgwas.types import MISSING_DOSAGE, DosageCodes, DosageGenotypes, Genotypes
 
 #: PLINK 2's dosages are whole numbers of this for one copy.
 PER_COPY = 16384
+#: Dosages that are turned into codes at once, so that they stay in the cache.
+_CACHED = 1 << 16
 #: Two-bit code of 0, 1 and 2 copies and, as a byte, of PLINK 2's missing value -9.
 _CODES = np.full(256, 255, np.uint8)
 _CODES[[0, 1, 2, 247]] = 3, 2, 0, 1
@@ -161,6 +165,22 @@ class PgenFiles:
             except RuntimeError as error:
                 first, last = int(records[0]) + 1, int(records[-1]) + 1
                 raise self.damaged(f"{error}, in variants {first:,} to {last:,}") from error
+
+    def digest(self, rows: np.ndarray) -> bytes:
+        """SHA-256 of the records of some rows, as they are in the file."""
+        records, sha = np.unique(self.rows[rows]), hashlib.sha256()
+        edges = [0, *(np.flatnonzero(np.diff(records) != 1) + 1).tolist(), len(records)]
+        try:
+            with self.paths[0].open("rb", buffering=0) as stream:
+                for first, stop in pairwise(edges if len(records) else []):
+                    start, end = self.header.places[[records[first], records[stop - 1] + 1]]
+                    stream.seek(int(start))
+                    sha.update(stream.read(int(end - start)) or b"")
+        except OSError as error:
+            raise ReadError(
+                explain(f"reading {self.paths[0]} failed ({error.strerror})")
+            ) from error
+        return sha.digest()
 
     def damaged(self, what: str) -> MalformedError:
         """Say that the library refused the file."""
@@ -291,18 +311,27 @@ class PgenDosages(_Fileset, DosageGenotypes):
 
     def read_codes(self, rows: np.ndarray) -> DosageCodes:
         """Dosages of some variants, in increasing order of rows."""
-        values = np.empty((len(rows), self.n_samples), np.float32)
-        if len(rows):
-            self.files.read(rows, "read_dosages_list", values)
-        missing = values < 0
-        values[missing] = 0
+        codes = np.empty((len(rows), self.n_samples), np.uint16)
+        step = max(1, _CACHED // self.n_samples)
+        values = np.empty((min(step, len(rows)), self.n_samples), np.float32)
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            self._fill(some, values[: len(some)], codes[start : start + step])
+        return DosageCodes(codes, self.files.digest(rows))
+
+    def _fill(self, rows: np.ndarray, values: np.ndarray, codes: np.ndarray) -> None:
+        """Read a few variants while they stay in the cache; the products are whole numbers."""
+        self.files.read(rows, "read_dosages_list", values)
+        missing = values < 0 if float(values.min(initial=0)) < 0 else None
+        if missing is not None:
+            values[missing] = 0
         np.multiply(values, np.float32(PER_COPY), out=values)
-        codes = np.rint(values, out=values).astype(np.uint16)
+        np.copyto(codes, values, casting="unsafe")
         swap = self._swapped(rows)
         if swap is not None:
             codes[swap] = 2 * PER_COPY - codes[swap]
-        codes[missing] = MISSING_DOSAGE
-        return DosageCodes(codes, hashlib.sha256(codes.data).digest())
+        if missing is not None:
+            codes[missing] = MISSING_DOSAGE
 
 
 def pack_codes(codes: UInt8[np.ndarray, "variants samples"]) -> UInt8[np.ndarray, "variants bytes"]:

@@ -43,12 +43,15 @@ class PgenHeader:
         Whether any record holds dosages.
     multiallelic : (variants,) bool array
         Records that hold calls of a third allele.
+    places : (variants + 1,) int64 array
+        Where each record begins, and where the last one ends.
     """
 
     n_variants: int
     n_samples: int
     has_dosages: bool
     multiallelic: np.ndarray
+    places: np.ndarray
 
 
 def read_pgen_header(path: Path) -> PgenHeader:
@@ -80,7 +83,8 @@ def read_pgen_header(path: Path) -> PgenHeader:
         bad = int(np.flatnonzero((types & 7) == 5)[0])
         raise _damaged(path, f"record {bad + 1:,} is of type 5, which is not in use")
     dosages = bool((types & _DOSAGE).any())
-    return PgenHeader(n_variants, n_samples, dosages, (types & _MULTIALLELIC) > 0)
+    places = int(starts[0]) + np.concatenate([[0], np.cumsum(lengths)])
+    return PgenHeader(n_variants, n_samples, dosages, (types & _MULTIALLELIC) > 0, places)
 
 
 def _check_kind(path: Path, head: bytes) -> None:
