@@ -37,9 +37,13 @@ def t_of(folder):
     ("options", "data"),
     [
         (["--pfile", "dosage"], "dosage"),
-        (["--bgen", "dosage.bgen", "--sample", "dosage.sample"], "dosage"),
+        pytest.param(
+            ["--bgen", "dosage.bgen", "--sample", "dosage.sample"],
+            "dosage",
+            marks=pytest.mark.slow,
+        ),
         (["--vcf", "dosage.vcf", "--cache", "unpacked"], "dosage"),
-        (["--pfile", "calls"], "calls"),
+        pytest.param(["--pfile", "calls"], "calls", marks=pytest.mark.slow),
     ],
 )
 def test_each_format_is_scanned_and_checked(cohort, options, data):

@@ -134,30 +134,38 @@ def test_frequencies_quality_and_counts_equal_loops(cohort, tmp_path):
         assert table["effect_allele_frequency.0"][row] == pytest.approx(frequency, rel=1e-12)
 
 
-def test_hard_calls_as_dosages_give_what_two_bits_give(tmp_path):
-    """Also the tests of all latents at once, and heritability in the scan's own pass."""
+def both_ways(folder, m, n, **options):
+    """Scan the same calls as dosages and as two-bit codes."""
     rng = np.random.default_rng(0)
-    m, n = 520, 60
     calls = rng.binomial(2, rng.uniform(0.05, 0.95, (m, 1)), (m, n)).astype(np.float32)
     calls[rng.random((m, n)) < 0.01] = np.nan
     codes = np.where(np.isnan(calls), MISSING_DOSAGE, np.nan_to_num(calls) * 255)
     dosages = MemoryDosages(codes, per_copy=255)
     packed = ArrayGenotypes(calls, dosages.variants, dosages.samples)
-    ids = dosages.samples.sample_ids
-    latents = Latents(rng.standard_normal((n, 3)), ids, ("a", "b", "c"))
-    found = {}
-    for name, genotypes in (("dosage", dosages), ("packed", packed)):
-        results = imgwas.associate(
-            genotypes, latents, out=tmp_path / name, omnibus=True, heritability=True, threads=1
-        )
-        found[name] = results.latent("a"), imgwas.heritability_of_scan(results)
-    ours, theirs = found["dosage"][0], found["packed"][0]
+    latents = Latents(rng.standard_normal((n, 3)), dosages.samples.sample_ids, ("a", "b", "c"))
+    return [
+        imgwas.associate(g, latents, out=folder / str(i), omnibus=True, threads=1, **options)
+        for i, g in enumerate((dosages, packed))
+    ]
+
+
+def test_hard_calls_as_dosages_give_what_two_bits_give(tmp_path):
+    """Also the tests of all latents at once."""
+    ours, theirs = both_ways(tmp_path, 60, 60)
     for column in ("beta", "standard_error", "effect_allele_frequency", "n"):
-        np.testing.assert_allclose(ours[column], theirs[column], rtol=2e-5, atol=1e-7)
-    h2, expected = (found[name][1] for name in ("dosage", "packed"))
+        a, b = ours.latent("a")[column], theirs.latent("a")[column]
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7)
+    for name in ("omnibus.joint", "omnibus.minp", "omnibus.combined"):
+        a, b = (one.variants([name])[name] for one in (ours, theirs))
+        np.testing.assert_allclose(a, b, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_heritability_in_the_pass_over_dosages_is_that_over_calls(tmp_path):
+    ours, theirs = map(imgwas.heritability_of_scan, both_ways(tmp_path, 520, 60, heritability=True))
     for column in ("covariance", "covariance_error"):
-        ours, theirs = getattr(h2, column), getattr(expected, column)
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+        a, b = getattr(ours, column), getattr(theirs, column)
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
 def test_sums_are_exact_integers():

@@ -42,7 +42,9 @@ def t_of(results, name):
     return (table["beta"] / table["standard_error"]).to_numpy()
 
 
-@pytest.mark.parametrize("name", ["calls.pgen", "calls.bgen", "calls.vcf"])
+@pytest.mark.parametrize(
+    "name", ["calls.pgen", "calls.bgen", pytest.param("calls.vcf", marks=pytest.mark.slow)]
+)
 def test_calls_give_the_same_t_in_every_format(cohort, tmp_path, name):
     expected = scanned(cohort, "calls.bed", tmp_path / "bed")
     found = scanned(cohort, name, tmp_path / "other")
@@ -101,7 +103,9 @@ def test_dosages_equal_statsmodels(cohort, tmp_path, name):
         assert results["standard_error"][row] == pytest.approx(fit.bse[-1], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["dosage.pgen", "dosage.bgen"])
+@pytest.mark.parametrize(
+    "name", ["dosage.pgen", pytest.param("dosage.bgen", marks=pytest.mark.slow)]
+)
 def test_quality_equals_plink2(cohort, tmp_path, name):
     """MaCH's r2; filters by it, by frequency and by Hardy-Weinberg keep the same variants."""
     bgen = ["--bgen", "dosage.bgen", "ref-first", "--sample", "dosage.sample"]
@@ -182,7 +186,7 @@ def test_chromosomes_of_calls_and_dosages_are_one_matrix(cohort, tmp_path):
     assert results.n_variants == 4
 
 
-@pytest.mark.parametrize("data", ["calls", "dosage"])
+@pytest.mark.parametrize("data", ["dosage"])
 def test_zstd_and_own_ids(cohort, data):
     """BGEN 1.3 with zstd, and ids read from the file itself."""
     export = ["--export", "bgen-1.3", "ref-first", "bits=8", "id-paste=iid", "--out", "zstd"]
@@ -195,6 +199,7 @@ def test_zstd_and_own_ids(cohort, data):
     assert own.samples.sample_ids == cohort.ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [1, 3, 9, 16])
 def test_any_number_of_bits_equals_plink2(cohort, bits):
     """Other than eight bits are rounded to 1/16384, as PLINK 2 does."""

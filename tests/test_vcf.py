@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from imgwas.errors import (
     UsageError,
 )
 from imgwas.genotypes.vcf import check_whole
+from imgwas.genotypes.vcf_unpack import unpack_vcf
 
 HEAD = """##fileformat=VCFv4.2
 ##contig=<ID=1>
@@ -30,6 +32,13 @@ CALLS = (
 )
 DOSES = "1\t7\trs7\tG\tA\t.\t.\t.\tGT:DS\t0/1:0.9\t1|1:2\t1:0.75\t./.:.\n"
 MANY = "1\t8\trs8\tG\tA,T\t.\t.\t.\tGT\t0/1\t1/2\t2/2\t0/2\n"
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(request, monkeypatch):
+    """Spare most tests the process of its own."""
+    if "child" not in request.node.name:
+        monkeypatch.setattr("imgwas.genotypes.vcf._in_a_child", unpack_vcf)
 
 
 def vcf(folder, text, name="a.vcf"):
@@ -146,3 +155,12 @@ def test_a_folder_that_was_unpacked_and_damaged(tmp_path):
         imgwas.open_genotypes(path)
     with pytest.raises(InconsistentError, match="changed"):
         genotypes.check_unchanged()
+
+
+def test_a_child_that_refuses_or_dies_is_an_error_here(tmp_path, monkeypatch):
+    assert read(vcf(tmp_path, CALLS)).shape == (2, 4)
+    with pytest.raises(UsageError, match="has 3 alleles"):
+        read(vcf(tmp_path, MANY))
+    monkeypatch.setattr("sys.executable", shutil.which("false"))
+    with pytest.raises(MalformedError, match=r"its reader ended with code 1.*bcftools"):
+        read(vcf(tmp_path, CALLS))
