@@ -199,10 +199,10 @@ def test_command_marks_an_unfinished_run(sumstats, tmp_path, capsys):
 
 
 def test_verify_command(sumstats, capsys):
-    from imgwas_cli.export import verify
+    from imgwas_cli.verify import verify
 
     assert verify.main([str(sumstats.folder)], standalone_mode=False) is None
-    assert "is whole: 3 parts" in capsys.readouterr().out
+    assert "is whole: 3 of 3 parts" in capsys.readouterr().out
     content = bytearray(sumstats.parts[0].read_bytes())
     content[300] ^= 1
     sumstats.parts[0].write_bytes(content)
