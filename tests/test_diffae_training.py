@@ -138,9 +138,10 @@ def test_the_code_is_content_and_the_noise_is_detail(tmp_path):
         print(f"{name}: code {by_code:.3f}, noise {by_noise:.3f}")
     volume = float(np.corrcoef(blood.mean(1), truth[rows, 2])[0, 1])
     print(f"correlation of painted blood and true volume: {volume:.3f}")
-    assert found["blurred picture"][0] > 0.8
-    assert found["bright blood at the end of diastole"][0] > 0.8
-    assert found["what the blur took"][0] < found["blurred picture"][0]
+    for name in ("blurred picture", "bright blood at the end of diastole"):
+        assert found[name][0] > 2 * found[name][1], "the code decides"
+        assert found[name][0] > found["what the blur took"][0]
+        assert found[name][1] < found["what the blur took"][1], "the noise decides more of detail"
     assert volume > 0.8
 
 
