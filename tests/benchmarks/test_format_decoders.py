@@ -143,9 +143,8 @@ def elsewhere(call):
 
 def test_bgen_decoders(folder):
     names = ["our_codes", "our_codes_on_two_threads"]
-    for library in ("bgen", "cbgen"):
-        if importlib.util.find_spec(library):
-            names.append(f"{library}_library")
+    libraries = [name for name in ("bgen", "cbgen") if importlib.util.find_spec(name)]
+    names += [f"{name}_library" for name in libraries]
     seconds = elsewhere(f"rounds(pathlib.{folder / 'a.bgen'!r}, *{names})")
     ours = seconds["our_codes"]
     report(
