@@ -284,7 +284,7 @@ class AdversarialLoop(Loop):
         logger.warning(
             "all samples look the same (epoch %d): their variance is %.2g of that between held-out "
             "images. The generator ignores its code, and latents would say nothing. Try another "
-            "seed, --set n_critic=2, --set loss=wgan --set norm=instance, or more people",
+            "seed, --set n_critic=2, --set loss=wgan, or more people",
             self.progress.epoch + 1, spread,
         )  # fmt: skip
 
