@@ -14,7 +14,7 @@ import pytest
 
 import imgwas
 from imgwas.association import devices, engines
-from imgwas.association.blocks import GroupArrays, Workspace
+from imgwas.association.blocks import GroupArrays, Workspace, people_used
 from imgwas.association.device import DeviceWorkspace
 from imgwas.association.devices import choose_devices
 from imgwas.association.kernel import scan_block
@@ -192,6 +192,41 @@ def test_a_whole_scan_equals_the_one_on_the_cpu(tmp_path, monkeypatch):
                 assert one[name].equals(other[name])
     before, after = imgwas.heritability_of_scan(here), imgwas.heritability_of_scan(there)
     np.testing.assert_allclose(after.heritability, before.heritability, atol=1e-3)
+
+
+@pytest.mark.parametrize("missing", ["mean", "drop"])
+def test_dosages_travel_decoded(made, missing):
+    """Formats that are not two-bit codes fill a buffer of this machine, which is sent."""
+    from imgwas.association.dosage_kernel import scan_dosages
+    from imgwas.genotypes.dosage_counts import sum_codes
+    from imgwas.types import MISSING_DOSAGE, DosageCodes
+
+    rng = np.random.default_rng(0)
+    n = len(made[1][0].traits)
+    codes = rng.binomial(510, rng.uniform(0.05, 0.95, (40, 1)), (40, n)).astype(np.uint16)
+    codes[rng.random(codes.shape) < 0.02] = MISSING_DOSAGE
+    codes[:, made[1][0].n :] = 0
+    used = np.stack([people_used(group, n) for group in made[1]])
+    sums = sum_codes(DosageCodes(codes, b""), used)
+    found = [
+        scan_dosages(
+            codes,
+            made[1],
+            matrices=[group.product_matrix(np.float32) for group in made[1]],
+            sums=sums,
+            everyone=sums[0],
+            per_copy=255,
+            workspace=workspace,
+            missing=missing,
+        )
+        for workspace in (
+            Workspace(BLOCK, n // 4, np.float32),
+            DeviceWorkspace(BLOCK, n // 4, np.float32, "cpu"),
+        )
+    ]
+    for here, there in zip(*found, strict=True):
+        assert np.isfinite(here.t).all()
+        np.testing.assert_allclose(there.t, here.t, atol=2e-5)
 
 
 def test_choosing(monkeypatch, caplog):
