@@ -14,6 +14,7 @@ from imgwas.encoders.fitting import fit
 from imgwas.encoders.similarity import ssim
 from imgwas.encoders.splits import Split
 from imgwas.images.heart import crop_around
+from imgwas.images.nifti import read_volume
 from imgwas.images.prepare import prepare_images
 from imgwas.images.recipe import Recipe
 from imgwas.images.volumes import ArrayImages
@@ -153,7 +154,7 @@ def trains_and_paints(images: ArrayImages, settings: dict, epochs: int, out: Pat
     raw = np.stack([images.read(i) for i in range(2)])
     again = likeness(scaled(done.encoder, raw), done.encoder.reconstruct(raw))
     print(f"held-out loss {losses[0]:.3f} to {min(losses):.3f}, SSIM {again.round(3)}")
-    assert min(losses) < 0.5 * losses[0]
+    assert min(losses) < 0.6 * losses[0]
     assert again.min() > 0.8
     codes = done.encoder.encode(raw)
     np.testing.assert_array_equal(codes, done.encoder.encode(raw))
@@ -188,5 +189,7 @@ def test_real_brains(tmp_path):
     steps = ["reorient", "skullstrip", "resample", "crop-or-pad"]
     recipe = Recipe.of(steps, {"resample.voxel_mm": 8, "crop-or-pad.grid": "20,24,20"})
     prepare_images(found, recipe, tmp_path / "prepared", threads=1)
-    images = imgwas.open_images(tmp_path / "prepared")
+    paths = sorted((tmp_path / "prepared/volumes").glob("*.nii.gz"))
+    values = np.stack([read_volume(path).values for path in paths]).astype(np.float32)
+    images = ArrayImages(values, tuple(f"b{i}" for i in range(12)))
     trains_and_paints(images, SMALL | {"halve": "volume"}, 30, tmp_path / "run")
