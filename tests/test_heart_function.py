@@ -58,6 +58,7 @@ def test_people_are_told_apart_by_fraction_wall_and_volume():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_measured_against_the_truth_at_the_size_of_the_phantom():
     r, slope, bias = compared(60, grid=96, frames=50)
     print("r", np.round(r, 3), "slope", np.round(slope, 2), "bias", np.round(bias, 2))

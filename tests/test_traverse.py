@@ -326,3 +326,47 @@ def test_ends_of_the_beat():
 
 def test_the_command_is_listed():
     assert "traverse" in COMMANDS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_from_dicom_to_a_page_and_films(tmp_path):
+    """The commands of the page on traversals: series, store, crop, diffae, latents, page."""
+    pytest.importorskip("pydicom")
+    pytest.importorskip("h5py")
+    from tests.dicoms import cine_files, write_zip
+
+    rng = np.random.default_rng(0)
+    bulk = tmp_path / "bulk"
+    bulk.mkdir()
+    for number in range(9):
+        heart = Heart(rng.normal(9, 1.2), float(np.exp(rng.normal(5, 0.18))), rng.normal(0.6, 0.05),
+                      0.75, (12.0, -24.0))  # fmt: skip
+        cine = draw_heart(heart, grid=96, n_frames=49 if number == 8 else 50)[0]
+        cine = np.clip(1000 * (cine + 0.03 * rng.standard_normal(cine.shape)), 0, 4000)
+        write_zip(bulk / f"100000{number}_20208_2_0.zip",
+                  cine_files(cine.astype(np.uint16), PixelSpacing=[2.5, 2.5]))  # fmt: skip
+    small = ("latents=3", "base=4", "multipliers=1,2", "encoder_multipliers=1,2", "attention=9",
+             "blocks=1", "time_width=8", "render_steps=10", "invert_steps=10", "times=100",
+             "dropout=0")  # fmt: skip
+    train = ("epochs=1", "epoch_share=1", "score_epochs=0", "batch=4")
+    for words in (
+        ("images", "to-store", "bulk", "--view", "4Ch", "--max-failures", "0.2", "--out",
+         "hearts.h5"),
+        ("images", "list", "hearts.h5", "--view", "4Ch", "--out", "images.tsv"),
+        ("preprocess", "images.tsv", "--steps", "heart-crop", "--set", "heart-crop.size=32",
+         "--out", "prepared"),
+        ("train", "diffae", "prepared", *[w for s in small for w in ("--set", s)],
+         *[w for s in train for w in ("--train", s)], "--out", "run"),
+        ("encode", "prepared", "run", "--no-reconstruction-error", "--out", "latents.parquet"),
+        ("traverse", "run", "--latents", "latents.parquet", "--n-latents", "1", "--steps", "1",
+         "--min-people", "8", "--gif", "--mp4", "--out", "page.html"),
+    ):  # fmt: skip
+        done = imgwas(*words, folder=tmp_path)
+        assert done.code == 0, done.text
+    failures = (tmp_path / "hearts.h5.failures.tsv").read_text()
+    assert "has 49 frames" in failures
+    data = data_of((tmp_path / "page.html").read_text())
+    assert data["walks"][0]["frames"] == 50
+    for kind in ("gif", "mp4"):
+        assert (tmp_path / "page_films" / f"L00{data['walks'][0]['name'][-1]}.{kind}").exists()

@@ -20,6 +20,8 @@ FEWEST_FRAMES, SMALLEST_POOL = 8, 4
 BLOOD = 0.6
 #: A ventricle loses at least this share of its picture; what loses less does not beat.
 LEAST_LOSS = 0.08
+#: A part of a pool is one of its own if it is at least this share of it.
+SMALLEST_SHARE = 0.15
 #: A gap wider than this share of the ventricle's length is no septum, or the picture is blurred.
 THICKEST = 0.25
 #: Variance along its axis of half an ellipse, over the square of its length.
@@ -215,7 +217,7 @@ def _cores(shares: np.ndarray) -> np.ndarray:
     """Connected pixels that are blood in every frame, numbered; pools that touch are parted.
 
     Two chambers that a blurred valve joins come apart where blood is asked to be brighter, as long
-    as both parts are large: a fifth of what is left.
+    as both parts are large against the whole: noise makes small ones.
     """
     from scipy import ndimage
 
@@ -225,7 +227,7 @@ def _cores(shares: np.ndarray) -> np.ndarray:
         again = []
         for pool in pools:
             kept = pool & (least > level)
-            parts = [one for one in _parts(kept) if one.sum() >= 0.2 * kept.sum()]
+            parts = [one for one in _parts(kept) if one.sum() >= SMALLEST_SHARE * pool.sum()]
             again += parts if len(parts) > 1 else [pool]
         pools = again
     if not pools:

@@ -21,6 +21,7 @@ from imgwas.images.likeness import compare, thumbnail
 from imgwas.images.listing import ImageFile, ImageList
 from imgwas.images.nifti import Volume, VolumeHeader, read_header, read_volume
 from imgwas.images.space import Space, distance, reorient, space_of
+from imgwas.images.stored import is_stored, read_stored
 
 #: qform and sform, or two images of one lattice, may be this far apart at a corner, in mm.
 APART = 0.1
@@ -111,9 +112,9 @@ def inspect_image(file: ImageFile, *, dimensions: tuple[int, ...] = (3,)) -> Qua
         How many axes it may have; a series of a store always has four.
     """
     row = Quality(file)
-    if _is_stored(file):
+    if is_stored(file):
         try:
-            return _measured(row, _series(file))
+            return _measured(row, read_stored(file))
         except ImgwasError as error:
             return row.with_problem(_unread(file, error, "damaged"))
     try:
@@ -135,24 +136,11 @@ def inspect_image(file: ImageFile, *, dimensions: tuple[int, ...] = (3,)) -> Qua
 def read_to_show(file: ImageFile) -> Volume | None:
     """Read an image once more for a picture, axes turned to RAS; None if it has gone."""
     try:
-        if _is_stored(file):
-            return _series(file)
+        if is_stored(file):
+            return read_stored(file)
         return reorient(read_volume(file, dimensions=(2, 3, 4)))
     except ImgwasError:
         return None
-
-
-def _is_stored(file: ImageFile) -> bool:
-    return bool(file.member) and file.path.suffix in (".h5", ".hdf5")
-
-
-def _series(file: ImageFile) -> Volume:
-    """Read a series of a store; it knows voxel sizes and no place."""
-    from imgwas.images.store import read_cine
-
-    cine = read_cine(file)
-    affine = np.diag([*(size if size > 0 else 1.0 for size in cine.spacing), 1.0])
-    return Volume(np.ascontiguousarray(cine.values, np.float32), affine)
 
 
 def _unread(file: ImageFile, error: ImgwasError, kind: str) -> Problem:

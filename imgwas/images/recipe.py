@@ -14,9 +14,10 @@ from imgwas._version import __version__
 from imgwas.checks import did_you_mean, duplicates
 from imgwas.errors import ImgwasError, UsageError, explain
 from imgwas.images.listing import ImageFile
-from imgwas.images.nifti import Volume, read_volume
+from imgwas.images.nifti import Volume
 from imgwas.images.space import space_of
 from imgwas.images.steps import STEPS, Work
+from imgwas.images.stored import read_image
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def prepare_image(
     ImgwasError
         Of the reader or a step, with the name of the step in front.
     """
-    volume = read_volume(file, dimensions=dimensions)
+    volume = read_image(file, dimensions=dimensions)
     work = Work(volume, file, space_of(volume))
     for step in recipe.steps:
         try:

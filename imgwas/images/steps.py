@@ -277,7 +277,11 @@ class Tissue:
 
 @dataclass(frozen=True)
 class HeartCrop:
-    """Cut a square around the beating heart out of a cine (frames last)."""
+    """Cut a square around the beating heart out of a cine (frames last).
+
+    What comes out knows voxel sizes and no place: every long-axis view lies in a plane of its own,
+    and people are compared window by window.
+    """
 
     name: ClassVar[str] = "heart-crop"
     size: int = 128
@@ -290,7 +294,9 @@ class HeartCrop:
         heart = locate_heart(values.reshape(*values.shape[:2], -1))
         offset = [int(np.floor(c + 0.5)) - self.size // 2 for c in heart.centre]
         cropped = lattice.crop_or_pad(work.volume, (self.size, self.size), offset=offset)
-        return work.with_volume(cropped, heart_centre=list(heart.centre))
+        zooms = np.linalg.norm(cropped.affine[:3, :3], axis=0)
+        window = Volume(cropped.values, np.diag([*zooms, 1.0]))
+        return work.with_volume(window, heart_centre=list(heart.centre))
 
 
 @dataclass(frozen=True)
