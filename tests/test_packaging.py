@@ -27,7 +27,7 @@ DISTRIBUTION = {
     "PIL": "pillow", "SimpleITK": "simpleitk", "bed_reader": "bed-reader",
     "WDL": "miniwdl", "dask_jobqueue": "dask-jobqueue",
     "pandas_plink": "pandas-plink",
-    "sklearn": "scikit-learn", "yaml": "pyyaml",
+    "imageio_ffmpeg": "imageio-ffmpeg", "sklearn": "scikit-learn", "yaml": "pyyaml",
 }  # fmt: skip
 
 #: declared although nothing imports them by name
@@ -58,7 +58,17 @@ def extra(name: str) -> set[str]:
 
 
 DECLARED = names_of(PROJECT["project"]["dependencies"])
-EXTRA_NAMES = ("register", "dicom", "pgen", "vcf", "hdf5", "predict", "tensorboard", "slurm")
+EXTRA_NAMES = (
+    "register",
+    "dicom",
+    "pgen",
+    "vcf",
+    "film",
+    "hdf5",
+    "predict",
+    "tensorboard",
+    "slurm",
+)
 EXTRAS = set().union(*map(extra, EXTRA_NAMES))
 
 
