@@ -17,7 +17,7 @@ from imgwas.types import Latents
 from tests.cli_cohort import imgwas
 
 TRAIN = ("train", "udip", "images.tsv", "--keep", "train.txt", "--set", "latents=3", "--set",
-         "width=4", "--set", "levels=2", "--train", "epochs=2", "--train", "batch=8", "--train",
+         "width=4", "--set", "levels=2", "--train", "epochs=1", "--train", "batch=8", "--train",
          "learning_rate=1e-3")  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("seeds")
     simulate_images(folder, n_samples=30, n_variants=40, n_planted=1, n_null=1, grid_mm=11.0,
                     train_share=0.4, seed=2)  # fmt: skip
-    done = imgwas(*TRAIN, "--seeds", "1701,42,7", "--out", "runs", folder=folder)
+    done = imgwas(*TRAIN, "--seeds", "1701,42", "--out", "runs", folder=folder)
     assert done.code == 0, done.text
     return folder, done.text
 
@@ -34,16 +34,16 @@ def study(tmp_path_factory):
 def test_from_images_to_what_seeds_agree_on(study):
     folder, said = study
     assert "imgwas encode IMAGES runs --out latents/" in said
-    names = ["seed-1701", "seed-42", "seed-7"]
+    names = ["seed-1701", "seed-42"]
     runs = [json.loads((folder / "runs" / one / "run.json").read_text()) for one in names]
     identities = [one["identity"] for one in runs]
-    assert [one["training"]["seed"] for one in identities] == [1701, 42, 7]
+    assert [one["training"]["seed"] for one in identities] == [1701, 42]
     assert len({one["split"] for one in identities}) == 1, "another held-out people a seed"
     ledgers = [(folder / "runs" / one / "private" / "people_seen.tsv").read_text() for one in names]
     assert len(set(ledgers)) == 1
     weights = [(folder / "runs" / one / "encoder" / "encoder.safetensors").read_bytes()
                for one in names]  # fmt: skip
-    assert len(set(weights)) == 3
+    assert len(set(weights)) == 2
     encode = ("encode", "images.tsv", "runs", "--keep", "scan.txt", "--out", "latents")
     done = imgwas(*encode, folder=folder)
     assert done.code == 0, done.text
@@ -56,8 +56,8 @@ def test_from_images_to_what_seeds_agree_on(study):
     matches = pd.read_csv(folder / "consensus" / "matches.tsv", sep="\t")
     assert list(matches["seed"].unique()) == names
     spaces = pd.read_csv(folder / "consensus" / "spaces.tsv", sep="\t")
-    assert len(spaces) == 3
-    # by hand: the best |r| of each latent in the two other seeds
+    assert len(spaces) == 1
+    # by hand: the best |r| of each latent in the other seed
     for _, row in matches.iterrows():
         own = tables[row["seed"]]
         mine = own.values[:, own.names.index(row["latent"])]
@@ -72,6 +72,7 @@ def test_from_images_to_what_seeds_agree_on(study):
         assert len(kept.names) == int(matches["is_reproduced"].sum())
 
 
+@pytest.mark.slow
 def test_the_command_again_changes_nothing_and_another_seed_joins(study):
     folder, _ = study
     weights = folder / "runs" / "seed-42" / "encoder" / "encoder.safetensors"
@@ -81,10 +82,11 @@ def test_the_command_again_changes_nothing_and_another_seed_joins(study):
     assert weights.read_bytes() == before[0]
     split = {one.name: json.loads((one / "run.json").read_text())["identity"]["split"]
              for one in (folder / "runs").glob("seed-*")}  # fmt: skip
-    assert len(split) == 4
+    assert len(split) == 3
     assert len(set(split.values())) == 1
 
 
+@pytest.mark.slow
 def test_people_whom_any_seed_has_seen_stay_marked(study):
     folder, _ = study
     done = imgwas("encode", "images.tsv", "runs", "--out", "everyone", folder=folder)

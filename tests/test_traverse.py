@@ -54,7 +54,7 @@ def data_of(page):
 def hearts(tmp_path_factory):
     """Cines of simulated hearts up to latents, and the page of two latents with films."""
     folder = tmp_path_factory.mktemp("hearts")
-    simulate_hearts(folder, n_samples=70, n_variants=50, grid=40, n_frames=10, seed=3,
+    simulate_hearts(folder, n_samples=70, n_variants=50, grid=32, n_frames=8, seed=3,
                     train_share=0.25, noise=0.02)  # fmt: skip
     for words in (
         ("train", "pca", "images.tsv", "--keep", "train.txt", "--set", "latents=3", "--out", "run"),
@@ -76,7 +76,7 @@ def test_page_films_and_curves_of_hearts(hearts):
     assert [walk["name"] for walk in data["walks"]] == ["L000", "L001"]
     assert data["cine"]
     for walk in data["walks"]:
-        assert (walk["frames"], len(walk["plain"]), len(walk["changes"])) == (10, 3, 3)
+        assert (walk["frames"], len(walk["plain"]), len(walk["changes"])) == (8, 3, 3)
         assert all(one.startswith("data:image/webp;base64,") for one in walk["plain"])
         assert walk["hearts"][1]["volume"]
     latents = read_latents(folder / "latents.parquet")
@@ -160,6 +160,7 @@ def test_walks_that_cannot_be(hearts):
     assert AMOUNTS[3] == 0
 
 
+@pytest.mark.slow
 def test_a_page_that_would_be_too_large_is_coarser_or_refused(hearts, monkeypatch):
     from imgwas.report import traverse
 
@@ -279,6 +280,7 @@ def test_directions_of_a_table_and_a_single_person(hearts):
     assert sample not in page
 
 
+@pytest.mark.slow
 def test_another_encoder_and_no_place_of_the_brain(hearts, tmp_path):
     folder, _ = hearts
     shutil.copytree(folder / "run", tmp_path / "run")
@@ -300,6 +302,7 @@ def test_mp4_without_ffmpeg_is_refused_before_the_work(hearts, monkeypatch):
     assert not (folder / "no.html").exists()
 
 
+@pytest.mark.slow
 def test_mp4_by_the_library_where_ffmpeg_is_not_installed(tmp_path, monkeypatch):
     pytest.importorskip("imageio_ffmpeg")
     monkeypatch.setattr(films.shutil, "which", lambda name: None)
