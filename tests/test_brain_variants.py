@@ -42,7 +42,7 @@ def directions(sumstats, space, which=ALL):
     return [variant_direction(sumstats, space, row) for _, row in rows.iterrows()]
 
 
-@pytest.mark.parametrize("rank_normal", [False, True])
+@pytest.mark.parametrize("rank_normal", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_null_is_calibrated_where_people_lack_latents(tmp_path, rank_normal):
     g, covariates, values = people()
     rng = np.random.default_rng(1)

@@ -88,6 +88,7 @@ def test_variants_latents_and_traits_to_regions(study):
     assert not any(one in (out / "map.json").read_text() for one in cohort.volumes["IID"][:20])
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn(study):
     done = run_map(
         study, *BASIC, *ATLAS, "--latent", "L001", "--traverse", "--outside", "--perdi",

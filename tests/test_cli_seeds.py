@@ -73,6 +73,7 @@ def test_from_images_to_what_seeds_agree_on(study):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_the_command_again_changes_nothing_and_another_seed_joins(study):
     folder, _ = study
     weights = folder / "runs" / "seed-42" / "encoder" / "encoder.safetensors"
@@ -86,6 +87,7 @@ def test_the_command_again_changes_nothing_and_another_seed_joins(study):
     assert len(set(split.values())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_people_whom_any_seed_has_seen_stay_marked(study):
     folder, _ = study

@@ -338,6 +338,7 @@ def test_maps_use_finite_differences(images):
 # ------------------------------------------------------------------------------------- training
 
 
+@pytest.mark.slow
 def test_training_measures_people_and_pictures(images, tmp_path):
     made = fit("diffae", images, out=tmp_path, settings=TINY, device="cpu",
                train=TRAIN | {"epochs": 3, "score_epochs": 2, "learning_rate": 1e-3})  # fmt: skip

@@ -115,6 +115,7 @@ def test_a_resumed_run_takes_the_same_steps(images, tmp_path, name, after):
     assert timeless == again
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_to_the_same_weights(images, tmp_path):
     """kill -9 in the middle of training, then the same script again."""
     script = textwrap.dedent(

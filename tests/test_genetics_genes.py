@@ -9,7 +9,7 @@ import pytest
 
 import imgwas
 from imgwas.errors import InconsistentError, MalformedError, OpenError
-from imgwas.genetics.genes import genes_for
+from imgwas.genetics.genes import _shipped, genes_for
 from imgwas.genetics.novelty import catalogue_for
 
 GTF = """#!genome-build GRCh38.p14
@@ -204,6 +204,7 @@ def test_builds_of_catalogue_and_results_must_agree(tmp_path):
 def test_a_shipped_table_is_found_by_its_build(tmp_path, monkeypatch):
     """One that lies in data/ is used without being asked for."""
     monkeypatch.setattr("imgwas.genetics.genes.resources.files", lambda _: tmp_path)
+    monkeypatch.setattr("imgwas.genetics.genes._shipped", _shipped.__wrapped__)
     assert genes_for(None, "GRCh38") is None
     (tmp_path / "genes.gtf").write_text(GTF)
     (tmp_path / "data").mkdir()

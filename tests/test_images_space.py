@@ -163,9 +163,8 @@ def test_dice():
     assert np.isnan(dice(a * 0, b * 0))
 
 
-@pytest.mark.parametrize(
-    ("finest_mm", "within_mm"), [(4, 0.5), pytest.param(None, 0.5, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("finest_mm", "within_mm"), [(4, 0.5), (None, 0.5)])
 def test_registration_undoes_a_known_affine(finest_mm, within_mm):
     """A template bent by a known affine comes back within a fraction of a voxel."""
     how = {} if finest_mm is None else {"finest_mm": finest_mm}

@@ -16,9 +16,8 @@ def peak_mb(made: Cohort, *options: str) -> float:
     return run(command, made.folder).peak_mb
 
 
-@pytest.mark.parametrize(
-    ("missing", "bytes_each"), [("mean", 4), pytest.param("drop", 8, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("missing", "bytes_each"), [("mean", 4), ("drop", 8)])
 def test_results_and_genotypes_are_not_held(tmp_path, missing, bytes_each):
     """Eight times the variants: the growth is the variant table, not what passed through."""
     few, many, k, n = 20_000, 160_000, 64, 600

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import stat
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -392,7 +393,8 @@ def test_cines_that_cannot_be_drawn(tmp_path, monkeypatch):
     with pytest.raises(DegenerateError, match="not finite"):
         plots.cine_film(tmp_path / "a.gif", heart(3), heart(3) * np.nan)
     monkeypatch.setattr(films.shutil, "which", lambda _: None)
-    with pytest.raises(MissingLibraryError, match=r"needs the program ffmpeg.*write a \.gif"):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(MissingLibraryError, match=r"needs the program ffmpeg.*Write a \.gif"):
         plots.cine_film(tmp_path / "a.mp4", heart(3), heart(3))
     assert not list(tmp_path.iterdir())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -193,8 +193,11 @@ def genes_for(genes: Genes | str | Path | None, build: str | None) -> Genes | No
         return genes
     if genes is not None:
         return read_genes(genes, genome_build=build)
-    if build is None:
-        return None
+    return None if build is None else _shipped(build)
+
+
+@lru_cache(maxsize=2)
+def _shipped(build: str) -> Genes | None:
     shipped = resources.files("imgwas.genetics") / "data" / f"genes_{build}.tsv.gz"
     if not shipped.is_file():
         return None
