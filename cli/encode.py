@@ -218,19 +218,30 @@ def reconstruct(images: Path, encoder: Path, out: Path, n_images: int, **given: 
 
 
 def _say_likeness(images: Any, run: Path, encoder: Any, beside: tuple[Path, ...]) -> None:
-    """Compare encoders on the same people, held-out ones of the first run."""
+    """Compare encoders on the same people, held-out ones of the first run before others."""
     from imgwas.encoders.checkpoints import load_encoder
     from imgwas.encoders.inversion import MOST_COMPARED, compare_likeness
-    from imgwas.encoders.reconstruction import held_out_rows
+    from imgwas.encoders.reconstruction import count_trained, held_out_rows
 
     rows = held_out_rows(images, run, MOST_COMPARED)
     if len(rows) < 2:
         return
     encoders = {str(run): encoder} | {str(one): load_encoder(one).encoder for one in beside}
+    for painter in [name for name, one in encoders.items() if not one.exact_derivative]:
+        click.echo(
+            f"{painter}: how many people come back from latents is not measured, "
+            f"{encoders.pop(painter).name} paints each of {len(rows)} in many steps",
+            err=True,
+        )
+    if not encoders:
+        return
     for name, row in compare_likeness(encoders, images, rows).iterrows():
+        trained = count_trained(images, Path(str(name)), rows)
         click.echo(
             f"{name}: {row['recognised'] * row['people']:.0f} of {row['people']:.0f} people are "
             f"nearest to their own image (1 by chance), {row['explained']:.1%} of the variance "
-            "between people comes back",
+            "between people comes back; "
+            + ("whom it learned from is not known" if trained is None
+               else f"it learned from {trained} of them"),
             err=True,
-        )
+        )  # fmt: skip

@@ -58,6 +58,16 @@ def shaken(given: dict | None = None, seed: int = 0):
     return made
 
 
+def test_reconstruct_does_not_paint_everybody_in_many_steps(images, monkeypatch, tmp_path, capsys):
+    from imgwas_cli.encode import _say_likeness
+
+    made = shaken()
+    monkeypatch.setattr(made, "decode", lambda _: pytest.fail("everybody was painted"))
+    _say_likeness(images, tmp_path / "run", made, ())
+    assert "run: how many people come back from latents is not measured, diffae paints each of 12" \
+        in capsys.readouterr().err  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------- networks
 
 

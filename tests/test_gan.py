@@ -193,6 +193,8 @@ def test_steps_of_the_discriminator_are_skipped_as_asked():
     assert not strong.keeps("discriminator", 9e-5)
     assert strong.keeps("discriminator", 2e-4)
     assert small().keeps("discriminator", 0.0)
+    # a critic that tells images apart has a loss below 0, and goes on learning
+    assert small(loss="wgan", norm="none").keeps("discriminator", -0.5)
 
 
 class Bent(nn.Module):
@@ -313,6 +315,30 @@ def test_likeness_is_that_of_a_loop(monkeypatch):
     same = ArrayImages(np.ones((3, 3, 4, 2), np.float32), ("a", "b", "c"))
     with pytest.raises(DegenerateError, match="are all the same"):
         measure_likeness(Mirror(0.1), same, [0, 1, 2])
+
+
+class Masked(Mirror):
+    """Leaves what lies outside the mask to chance, as decoders with a masked loss do."""
+
+    def normalise(self, raw):
+        return Batch(raw[:, None], raw[:, None] != 0)
+
+    def decode(self, latents):
+        made = super().decode(latents)
+        return np.where(latents.reshape(made.shape) != 0, made, 1e3).astype(np.float32)
+
+
+def test_likeness_does_not_look_where_a_decoder_never_learned():
+    values = np.random.default_rng(4).normal(size=(6, 3, 4, 2)).astype(np.float32)
+    values[:, :2] = 0
+    values[3, 2, 0] = 0  # outside one person's mask alone: nobody is told apart by it
+    images = ArrayImages(values, tuple(f"s{i}" for i in range(6)))
+    rows = list(range(6))
+    table = compare_likeness({"all": Mirror(0), "masked": Masked(0)}, images, rows, batch=4)
+    assert table["error"].tolist() == [0, 0]
+    assert table["explained"].tolist() == pytest.approx([1, 1])
+    assert table["recognised"].tolist() == [1, 1]
+    assert measure_likeness(Masked(0), images, rows).error == 0
 
 
 def blobs(n, *, seed, spread=0.2, size=12):

@@ -63,6 +63,10 @@ def test_people_coming_back_are_compared_with_another_encoder(study):
     for name in ("run", "pca"):
         assert f"{name}: " in done.text
     assert "of 14 people are nearest to their own image (1 by chance)" in done.text
+    split = pd.read_csv(study / "run/private/split.tsv", sep="\t")
+    n_trained = (split["part"] == "train").sum()
+    assert 0 < n_trained < N
+    assert f"comes back; it learned from {n_trained} of them" in done.text
     assert len(list((study / "pairs").iterdir())) == 4
 
 

@@ -222,7 +222,8 @@ class GAN3D(GenerativeEncoder):
         if player != "discriminator":
             return True
         unlucky = s.skip_share > 0 and float(torch.rand(())) < s.skip_share
-        return not unlucky and loss >= s.skip_below
+        # Wasserstein losses are below 0 as soon as images are told apart: 0 skips nothing
+        return not unlucky and not (s.skip_below and loss < s.skip_below)
 
     def latents_of(self, network: nn.Module, image: torch.Tensor) -> torch.Tensor:
         """Return the inverter's answers, refined against each image if asked for."""

@@ -13,7 +13,7 @@ from torch import nn
 from imgwas.encoders.base import Encoder
 from imgwas.encoders.loading import batches, chunks
 from imgwas.errors import DegenerateError, UsageError, explain
-from imgwas.shapes import Float
+from imgwas.shapes import Bool, Float
 from imgwas.types import Images
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def refine(
 
 @dataclass(frozen=True)
 class Likeness:
-    """How much of people comes back from their latents.
+    """How much of people comes back from their latents, in voxels that count for all of them.
 
     Parameters
     ----------
@@ -116,9 +116,13 @@ class Likeness:
 
 
 def measure_likeness(
-    encoder: Encoder, images: Images, rows: Sequence[int], *, batch: int = 8
-) -> Likeness:
+    encoder: Encoder, images: Images, rows: Sequence[int], *, batch: int = 8,
+    inside: Bool[np.ndarray, " voxels"] | None = None,
+) -> Likeness:  # fmt: skip
     """Encode and decode people, and see whether each is nearest to their own image.
+
+    A decoder with a masked loss paints anything outside the mask, so only voxels that are in
+    everybody's mask are compared.
 
     Parameters
     ----------
@@ -130,13 +134,15 @@ def measure_likeness(
         People to look at, best ones that no network has seen; all are held in memory.
     batch : int
         Images at a time.
+    inside : (voxels,) bool array, optional
+        Voxels to compare; by default those of :func:`shared_voxels`.
 
     Raises
     ------
     UsageError
         If the encoder does not decode, or fewer than two people were given.
     DegenerateError
-        If the images of these people are all the same.
+        If the images of these people are all the same, or share no voxel.
     """
     if not encoder.can_decode or len(rows) < 2:
         raise UsageError(
@@ -145,12 +151,26 @@ def measure_likeness(
                 expected="At least two people, and an encoder that decodes",
             )
         )
+    if inside is None:
+        inside = shared_voxels(encoder, images, rows, batch=batch)
     real, made = [], []
     for _, raw in batches(images, chunks(list(rows), batch)):
-        real.append(encoder.normalise(raw).image.flatten(1).numpy())  # type: ignore[attr-defined]
+        image = encoder.normalise(raw).image.flatten(1).numpy()  # type: ignore[attr-defined]
         decoded = encoder.decode(encoder.encode(raw.numpy()))
-        made.append(decoded.reshape(len(raw), -1))
+        real.append(image[:, inside])
+        made.append(decoded.reshape(len(raw), -1)[:, inside])
     return _likeness(np.concatenate(real), np.concatenate(made))
+
+
+def shared_voxels(
+    encoder: Encoder, images: Images, rows: Sequence[int], *, batch: int = 8
+) -> Bool[np.ndarray, " voxels"]:
+    """Return which voxels count in the loss of every one of some people."""
+    masks = (
+        encoder.normalise(raw).mask.flatten(1).all(dim=0).numpy()  # type: ignore[attr-defined]
+        for _, raw in batches(images, chunks(list(rows), batch))
+    )
+    return np.asarray(np.logical_and.reduce(list(masks)), bool)
 
 
 def _likeness(real: np.ndarray, made: np.ndarray) -> Likeness:
@@ -164,7 +184,9 @@ def _likeness(real: np.ndarray, made: np.ndarray) -> Likeness:
         around_mean += float(((x - x.mean(axis=0)) ** 2).sum())
         distance += (y**2).sum(axis=1)[:, None] + (x**2).sum(axis=1) - 2 * y @ x.T
     if not around_mean > 0:
-        raise DegenerateError(explain("the images of these people are all the same"))
+        raise DegenerateError(
+            explain("the images of these people are all the same, or share no voxel")
+        )
     own = np.diag(distance)
     others = np.where(np.eye(n, dtype=bool), np.inf, distance).min(axis=1)
     return Likeness(
@@ -178,12 +200,16 @@ def compare_likeness(
 ) -> pd.DataFrame:
     """Return one row an encoder with the fields of :class:`Likeness`, on the same people.
 
+    All are compared in the same voxels, those that count for every encoder and person.
     ``error`` is on each encoder's own intensity scale; ``explained`` and ``recognised`` compare.
     """
     import pandas as pd
 
+    inside = np.logical_and.reduce(
+        [shared_voxels(one, images, rows, batch=batch) for one in encoders.values()]
+    )
     found = {
-        name: vars(measure_likeness(encoder, images, rows, batch=batch))
+        name: vars(measure_likeness(encoder, images, rows, batch=batch, inside=inside))
         for name, encoder in encoders.items()
     }
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("encoder")

@@ -62,14 +62,28 @@ def _pair(original: np.ndarray, reconstruction: np.ndarray, mask: np.ndarray) ->
 
 def held_out_rows(images: Images, run: Path, n: int) -> list[int]:
     """Rows to show: people whom the run held out first, then the others."""
-    path = run / "private" / "split.tsv"
-    held_out: set[str] = set()
-    if path.exists():
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]
-        cells = (line.split("\t") for line in lines)
-        held_out = {one for one, part in cells if part == "validation"}
-    order = sorted(range(len(images)), key=lambda i: images.sample_ids[i] not in held_out)
+    parts = _parts_of(run) or {}
+    order = sorted(
+        range(len(images)), key=lambda i: parts.get(images.sample_ids[i]) != "validation"
+    )
     return order[:n]
+
+
+def count_trained(images: Images, run: Path, rows: Sequence[int]) -> int | None:
+    """Count the people of some rows whom a run was trained on; None where it does not say."""
+    parts = _parts_of(run)
+    if parts is None:
+        return None
+    return sum(parts.get(images.sample_ids[i]) == "train" for i in rows)
+
+
+def _parts_of(run: Path) -> dict[str, str] | None:
+    """Ids of a run's people, and the part of each."""
+    path = run / "private" / "split.tsv"
+    if not path.exists():
+        return None
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]
+    return dict(line.split("\t", 1) for line in lines)
 
 
 def write_pairs(pairs: Sequence[Pair], images: Images, out: Path) -> None:
