@@ -86,7 +86,7 @@ class DiffAE(NeuralEncoder):
 
         Parameters
         ----------
-        images : (batch, *grid) array
+        images : (batch, ...) array
             As for :meth:`encode`.
         steps : int, optional
             ``invert_steps`` by default.
@@ -113,14 +113,14 @@ class DiffAE(NeuralEncoder):
         Parameters
         ----------
         latents : (batch, latents) array
-        noise : (batch, *grid) array
+        noise : (batch, ...) array
             Of :meth:`invert`, or standard normal numbers.
         steps : int, optional
             ``render_steps`` by default.
 
         Returns
         -------
-        (batch, *grid) array
+        (batch, ...) array
             On the intensity scale of the network.
 
         Raises
@@ -173,7 +173,7 @@ class DiffAE(NeuralEncoder):
 
         Parameters
         ----------
-        images : (batch, *grid) array
+        images : (batch, ...) array
         direction : (latents,) array
             w, in units of standardised latents: the weights of a linear probe, or a unit vector.
         amounts_sd : (amounts,) array
