@@ -230,7 +230,13 @@ def _say_likeness(images: Any, run: Path, encoder: Any, beside: tuple[Path, ...]
     for painter in [name for name, one in encoders.items() if not one.exact_derivative]:
         click.echo(
             f"{painter}: how many people come back from latents is not measured, "
-            f"{encoders.pop(painter).name} paints each of {len(rows)} in many steps",
+            f"{encoders.pop(painter).name} paints each of {len(rows)} in many steps"
+            + (
+                "; what was drawn started from each person's own noise, which can hold the image "
+                "even if latents hold nothing"
+                if painter == str(run)
+                else ""
+            ),
             err=True,
         )
     if not encoders:

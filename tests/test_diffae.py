@@ -64,8 +64,9 @@ def test_reconstruct_does_not_paint_everybody_in_many_steps(images, monkeypatch,
     made = shaken()
     monkeypatch.setattr(made, "decode", lambda _: pytest.fail("everybody was painted"))
     _say_likeness(images, tmp_path / "run", made, ())
-    assert "run: how many people come back from latents is not measured, diffae paints each of 12" \
-        in capsys.readouterr().err  # fmt: skip
+    said = capsys.readouterr().err
+    assert "run: how many people come back from latents is not measured, diffae paints each" in said
+    assert "started from each person's own noise" in said
 
 
 # ------------------------------------------------------------------------------------- networks

@@ -159,6 +159,18 @@ def test_decoding_uses_the_same_noise_or_none():
         assert (encoder.decode(latents) == before).all() == (noise == "off")
 
 
+def test_samples_on_a_scale_without_limits_are_judged_in_that_of_the_images():
+    made = small(intensity="zscore")
+    rng = torch.Generator().manual_seed(0)
+    real, fake = (torch.randn(4, 1, 8, 8, 8, generator=rng) for _ in range(2))
+    assert made.value_range(real) == (float(real.min()), float(real.max()))
+    assert small().value_range(real) == (-1, 1)
+    found, larger = made.measure(real, fake), made.measure(9 * real, 9 * fake)
+    for name in ("sample_similarity", "real_similarity"):
+        assert 0 < found[name] < 1
+        assert larger[name] == pytest.approx(found[name], rel=1e-4)
+
+
 def test_the_inverter_answers_w_in_its_own_spread(whole):
     encoder = load_encoder(whole.folder).encoder
     assert isinstance(encoder, StyleGAN3D)

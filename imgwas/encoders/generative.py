@@ -123,9 +123,16 @@ class GenerativeEncoder(NeuralEncoder):
         """Return whether a computed step is taken; always by default."""
         return True
 
-    def value_range(self) -> tuple[float, float]:
-        """Return the lowest and the highest intensity of a picture."""
-        return (-1.0, 1.0) if self.intensity == "symmetric" else (0.0, 1.0)
+    def value_range(self, pictures: torch.Tensor | None = None) -> tuple[float, float]:
+        """Return the lowest and the highest intensity of a picture.
+
+        Scales without limits, such as ``zscore``, have those of ``pictures``.
+        """
+        known = {"symmetric": (-1.0, 1.0), "minmax": (0.0, 1.0)}.get(self.intensity)
+        if known is not None or pictures is None:
+            return known or (0.0, 1.0)
+        low, high = float(pictures.min()), float(pictures.max())
+        return low, max(high, low + 1e-6 * max(1.0, abs(low)))
 
     @property
     def intensity(self) -> str:
@@ -136,14 +143,14 @@ class GenerativeEncoder(NeuralEncoder):
         """Return numbers for the history: how samples compare with held-out images."""
         from imgwas.encoders.samples import compare_samples
 
-        low, high = self.value_range()
+        low, high = self.value_range(real)
         return compare_samples(real, fake, data_range=high - low)
 
     def write_sheet(self, pictures: torch.Tensor, path: Path) -> None:
         """Write a sheet of samples (n, 1, x, y, z) as PNG."""
         from imgwas.encoders.samples import sheet, write_png
 
-        low, high = self.value_range()
+        low, high = self.value_range(pictures)
         write_png(path, sheet(pictures, low=low, high=high))
 
     def losses(self, outputs: Any, batch: Batch) -> dict[str, Ratio]:
