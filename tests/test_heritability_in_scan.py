@@ -288,6 +288,50 @@ def test_parts_computed_elsewhere_are_the_same(cohort, tmp_path, monkeypatch):
     assert there.digest() == here.digest()
 
 
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Parts are computed as by a worker that outlives runs."""
+    from distributed.protocol.pickle import dumps
+
+    from imgwas.association.engines import run_parts
+    from imgwas.association.task import save_task
+
+    def compute(task, parts, *, digest, on_receipt, **_):
+        folder = task.out / "private" / "task"
+        save_task(task, folder)
+        for receipt in run_parts(list(parts), folder=folder, out=task.out, digest=digest,
+                                 genotypes=dumps(task.genotypes)):  # fmt: skip
+            assert "error" not in receipt, receipt
+            on_receipt(receipt)
+
+    return lambda: monkeypatch.setattr("imgwas.association.launching.run_on_threads", compute)
+
+
+def test_a_worker_does_not_mix_runs_in_one_folder(cohort, tmp_path, elsewhere):
+    genotypes = imgwas.open_genotypes(cohort / "cohort/cohort")
+    latents = imgwas.read_latents(cohort / "cohort/latents.parquet")
+    here = imgwas.associate(genotypes, latents, out=tmp_path / "here", rank_normal=True)
+    elsewhere()
+    first = imgwas.associate(genotypes, latents, out=tmp_path / "there")
+    assert first.digest() != here.digest()
+    again = imgwas.associate(genotypes, latents, out=tmp_path / "there", rank_normal=True,
+                             overwrite=True)  # fmt: skip
+    assert again.digest() == here.digest()
+
+
+@pytest.mark.slow
+def test_a_worker_makes_lost_sums_again(cohort, tmp_path, elsewhere):
+    genotypes = imgwas.open_genotypes(cohort / "cohort/cohort")
+    latents = imgwas.read_latents(cohort / "cohort/latents.parquet")
+    here, there = tmp_path / "here", tmp_path / "there"
+    imgwas.associate(genotypes, latents, out=here, heritability=True)
+    shutil.copytree(here, there)
+    (there / PROBES).unlink()
+    elsewhere()
+    imgwas.associate(genotypes, latents, out=there, heritability=True)
+    assert (there / PROBES).read_bytes() == (here / PROBES).read_bytes()
+
+
 def test_on_the_command_line(cohort, tmp_path):
     shutil.copytree(cohort, tmp_path / "home")
     home = tmp_path / "home"

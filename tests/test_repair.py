@@ -140,6 +140,16 @@ def test_the_last_file_is_damaged(home, scan, content):
     assert files(scan) == files(home / "clean")
 
 
+def test_the_last_file_lists_other_parts_than_there_are(home, scan):
+    """As where a part was computed again by another machine, whose rounding differs."""
+    parts = read_json(scan / "RUN_COMPLETE.json")["parts"]
+    parts[2]["sha256"] = "0" * 64
+    rewrite(scan / "RUN_COMPLETE.json", parts=parts)
+    done = command_line(*COMMAND, "--out", scan, folder=home)
+    assert done.code == 0, done.text
+    assert command_line("verify", scan, folder=home).code == 0
+
+
 def test_nothing_is_lost_when_the_inputs_are_gone(home, scan):
     flip(scan / "parts/part-00003.parquet", 0.5)
     before = files(scan)

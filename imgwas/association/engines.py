@@ -152,8 +152,11 @@ def make_workspace(task: ScanTask) -> Workspace:
 
 
 @lru_cache(maxsize=2)
-def _opened(content: bytes) -> Genotypes:
-    """Open the genotypes that a task names, once a process: their tables may be long."""
+def _opened(content: bytes, digest: str) -> Genotypes:  # noqa: ARG001 - of the cache
+    """Open the genotypes that a task names, once a process and run: their tables may be long.
+
+    The digest of the run knows when files were written; what names them may not.
+    """
     from distributed.protocol.pickle import loads
 
     genotypes: Genotypes = loads(content)
@@ -168,7 +171,7 @@ def run_parts(
     A part that someone else has finished meanwhile is not computed again. One that took down
     several workers is not begun again.
     """
-    inputs: dict[str, Any] = {"folder": folder, "genotypes": _opened(genotypes)}
+    inputs: dict[str, Any] = {"folder": folder, "genotypes": _opened(genotypes, digest)}
     return [_run_or_explain(part, out=out, digest=digest, **inputs) for part in parts]
 
 
@@ -195,7 +198,7 @@ def _run_or_explain(part: int, *, out: Path, digest: str, **inputs: Any) -> Rece
 
 def run_part(part: int, *, folder: Path, out: Path, genotypes: Genotypes, digest: str) -> Receipt:
     """Compute one part in this process; the function that every cluster runs."""
-    task = load_task(folder, out, genotypes)
+    task = load_task(folder, out, genotypes, digest)
     builder = PartBuilder(task, part)
     with threadpool_limits(1, user_api="blas"):
         for index, rows in enumerate(builder.block_rows):

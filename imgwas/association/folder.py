@@ -182,11 +182,22 @@ def complete(out: Path, n_parts: int, digest: str, totals: Mapping[str, Any]) ->
     missing = [part for part, receipt in enumerate(receipts) if receipt.get("digest") != digest]
     if missing:
         raise incomplete(out, n_parts, missing)
-    parts = [
-        {key: receipt[key] for key in ("part", "sha256", "bytes", "rows")} for receipt in receipts
-    ]
+    parts = [_record(receipt) for receipt in receipts]
     publish_json(out / COMPLETE, sealed({"parts": parts, **totals}))
     sweep(out, out / "parts")
+
+
+def _record(receipt: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: receipt.get(key) for key in ("part", "sha256", "bytes", "rows")}
+
+
+def is_recorded(out: Path, n_parts: int) -> bool:
+    """Whether the last file is there and lists every part as its receipt does."""
+    try:
+        parts = read_json(out / COMPLETE)["parts"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(parts == [_record(receipt) for receipt in read_receipts(out, n_parts)])
 
 
 def incomplete(out: Path, n_parts: int, missing: Sequence[int]) -> IncompleteError:

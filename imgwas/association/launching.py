@@ -19,6 +19,7 @@ from imgwas.association.correlation import is_recorded, write_correlation
 from imgwas.association.design import Design
 from imgwas.association.dispatch import run_on_client
 from imgwas.association.engines import run_on_threads
+from imgwas.association.parts import receipt_path
 from imgwas.association.probing import Gathering, space_of_sums
 from imgwas.association.progress import NoProgress, Progress
 from imgwas.association.task import ScanTask
@@ -81,7 +82,10 @@ class Run:
         if not task.settings.heritability:
             return done
         receipts = folder.read_receipts(task.out, task.n_parts)
-        return Gathering(task, self.digest).finished(done, receipts)
+        whole = Gathering(task, self.digest).finished(done, receipts)
+        for part in set(done) - set(whole):  # or a worker would take it for finished
+            receipt_path(task.out, part).unlink(missing_ok=True)
+        return whole
 
     def compute(self, todo: Sequence[int]) -> None:
         """Compute some parts; leave cleanly when asked to stop."""
@@ -138,11 +142,11 @@ class Run:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the last file and those beside the parts are there, the parts left aside."""
+        """Whether the last file lists the parts that there are, and the files beside them."""
         task = self.task
         names = [CORRELATION, *([PROBES] if task.settings.heritability else [])]
         recorded = other_files(task.out)
-        return (task.out / folder.COMPLETE).exists() and all(
+        return folder.is_recorded(task.out, task.n_parts) and all(
             is_recorded(task.out, recorded, name) for name in names
         )
 

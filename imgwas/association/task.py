@@ -289,8 +289,16 @@ def save_task(task: ScanTask, folder: Path) -> None:
 
 
 @lru_cache(maxsize=2)
-def load_task(folder: Path, out: Path, genotypes: Genotypes) -> ScanTask:
-    """Map a saved task; one copy per process serves all its parts."""
+def load_task(
+    folder: Path,
+    out: Path,
+    genotypes: Genotypes,
+    digest: str,  # noqa: ARG001 - of the cache
+) -> ScanTask:
+    """Map a saved task; one copy per process serves all parts of the run of this digest.
+
+    Workers outlive runs, and another run may save its task in the same folder.
+    """
     description = read_json(folder / "task.json")
     names = description["arrays"]
     arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in names}
