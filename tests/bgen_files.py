@@ -17,7 +17,7 @@ def bgen_block(probabilities: np.ndarray, *, missing=(), bits=8, phased=0, ploid
     flags[list(missing)] |= 0x80
     head = struct.pack("<IHBB", n_people, alleles, int(flags.min() & 63), int(flags.max() & 63))
     values = b"".join(
-        struct.pack("<B" if bits == 8 else "<H", int(p))
+        struct.pack({8: "<B", 16: "<H", 32: "<I"}[bits], int(p))
         for row, flag in zip(probabilities, flags, strict=True)
         for p in row[: flag & 63]
     )

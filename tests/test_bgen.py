@@ -66,6 +66,11 @@ def test_haploid_phased_and_wide_blocks(tmp_path):
     one = 2 * (255 - PROBABILITIES[:, 0]) / 255
     np.testing.assert_allclose(found[0], np.where(ploidy == 1, one, COPIES), atol=1e-6)
     np.testing.assert_allclose(found[1], 2 - PROBABILITIES.sum(axis=1) / 255, atol=1e-6)
+    unit = 2**32 - 1
+    widest = bgen_block(PROBABILITIES * (unit // 255), phased=1, bits=32)
+    codes = imgwas.open_genotypes(written(tmp_path, [widest])).read_codes(np.arange(1))
+    both = (1 - PROBABILITIES / 255).prod(axis=1)
+    np.testing.assert_allclose(codes.twice[0] / 16384, both, atol=1 / 16384)
     wide = bgen_block(PROBABILITIES * 257, bits=16)
     np.testing.assert_allclose(read(written(tmp_path, [wide])), COPIES[None], atol=1 / 16384)
 

@@ -8,7 +8,7 @@ import statsmodels.api as sm
 
 import imgwas
 from imgwas.errors import UsageError
-from imgwas.genotypes import VariantFilters
+from imgwas.genotypes import MultiDosages, VariantFilters
 from imgwas.genotypes.dosage_counts import (
     count_hard_calls,
     impute_info,
@@ -257,3 +257,57 @@ def test_mach_r2_of_calls_in_equilibrium_is_one():
     calls = np.repeat([0, 1, 2], [25, 50, 25])[None] * 255
     sums = sum_codes(DosageCodes(calls.astype(np.uint16), b""), np.ones((1, 100), bool))[0]
     assert mach_r2(sums, 255)[0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("missing", ["mean", "drop"])
+@pytest.mark.parametrize("per_copy", [255, 16384])
+def test_dosages_that_hardly_vary(tmp_path, per_copy, missing):
+    """A common variant imputed without information: single precision keeps no digits of it."""
+    rng = np.random.default_rng(1)
+    n = 3000
+    codes = np.full((6, n), per_copy, np.uint16)
+    codes[:3] += rng.integers(0, 2, (3, n)).astype(np.uint16)
+    codes[3:, :2] += np.uint16(1)
+    codes[5, 7] = MISSING_DOSAGE
+    genotypes = MemoryDosages(codes, per_copy)
+    ids = genotypes.samples.sample_ids
+    covariate = rng.standard_normal((n, 1))
+    traits = rng.standard_normal((n, 3)) + covariate
+    traits[:, 0] += 10.0 * codes[0]  # a large t too
+    found = imgwas.associate(
+        genotypes, Latents(traits, ids, tuple("abc")), Covariates(covariate, ids, ("u",)),
+        out=tmp_path / "r", missing_genotype=missing,
+    )  # fmt: skip
+    tables = {name: found.latent(name) for name in "abc"}
+    for row in range(6):
+        people = codes[row] != MISSING_DOSAGE if missing == "drop" else np.ones(n, bool)
+        dosage = np.where(codes[row] == MISSING_DOSAGE, np.nan, codes[row] - float(per_copy))
+        dosage = np.where(np.isnan(dosage), np.nanmean(dosage), dosage)
+        model = np.column_stack([dosage, np.ones(n), covariate])[people]
+        for number, name in enumerate("abc"):
+            t = sm.OLS(traits[people, number], model).fit().tvalues[0]
+            ours = tables[name]["beta"][row] / tables[name]["standard_error"][row]
+            assert np.isclose(ours, t, rtol=1e-5, atol=2e-6)
+
+
+def test_quality_in_a_set_of_files_does_not_hang_on_block_ends():
+    """Probabilities beside calls: INFO for all, in a block with calls as in one without."""
+    rng = np.random.default_rng(1)
+    probabilities = rng.dirichlet([1, 1, 1], (5, 40))
+    twice = np.rint(255 * probabilities[..., 2]).astype(np.uint8)
+    codes = 2 * twice.astype(np.uint16) + np.rint(255 * probabilities[..., 1]).astype(np.uint16)
+    imputed = MemoryDosages(codes, 255, twice=twice)
+    calls = ArrayGenotypes(
+        rng.integers(0, 3, (3, 40)).astype(np.float32),
+        imputed.variants.slice(0, 3), imputed.samples,
+    )  # fmt: skip
+    one = MultiDosages([calls, imputed])
+    people = np.ones((1, 40), bool)
+    whole = impute_info(sum_codes(one.read_codes(np.arange(8)), people)[0], 255)
+    alone = [one.read_codes(np.array([row])) for row in range(8)]
+    np.testing.assert_allclose(whole[:3], 1, rtol=1e-12)
+    np.testing.assert_array_equal(
+        whole, np.concatenate([impute_info(sum_codes(c, people)[0], 255) for c in alone])
+    )
+    of_dosages = MemoryDosages(codes, 255)
+    assert MultiDosages([imputed, of_dosages]).read_codes(np.arange(2)).twice is None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgwas.genotypes.counts import GenotypeCounts, unpack_mask
-from imgwas.shapes import Float, Float64, Int8, Int64, UInt8
+from imgwas.shapes import Bool, Float, Float64, Int8, Int64, UInt8
 from imgwas.sumstats.reasons import (
     ALL_MISSING,
     MONOMORPHIC,
@@ -26,6 +26,9 @@ COLUMN_TILE = 4
 EXPLAINED = 1e-8
 #: Below this share of variance left by the covariates, the projection is computed in double.
 DOUBTFUL_SHARE = 0.05
+#: Below this ratio of variance to squared mean, as of dosages that hardly vary, a product in single
+#: precision has lost digits, and the variant is computed in double.
+FAINT = 0.002
 #: Above these, single-precision t statistics are computed again in double precision.
 LARGE_T, LARGE_R2 = 25.0, 0.25
 #: Multiply-adds of a thin product at once: fewer than a million, and OpenBLAS copies nothing first.
@@ -256,6 +259,11 @@ class GroupBlock:
         flipped = two * two * self.n_called - 2 * two * total + squares
         self.coded_squares = np.where(flip, flipped, squares)
         self.reason = self._reasons()
+
+    @property
+    def faint(self) -> Bool[np.ndarray, " variants"]:
+        """Variants that hardly vary about their mean."""
+        return np.asarray(self.sum_of_squares < FAINT * self.n_called * self.mean**2)
 
     def _reasons(self) -> np.ndarray:
         reason = np.full(len(self.n_called), TESTED, np.int8)

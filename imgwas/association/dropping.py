@@ -61,7 +61,7 @@ class _Moments:
 def _recheck(block: GroupBlock, found: _Moments) -> None:
     """Compute again in double what single precision may not carry."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        doubtful = found.residual < DOUBTFUL_SHARE * block.sum_of_squares
+        doubtful = (found.residual < DOUBTFUL_SHARE * block.sum_of_squares) | block.faint
         r2 = found.numerator**2 / (found.residual[:, None] * found.trait_squares)
         dof = (block.n_called - found.rank - 1)[:, None]
         large = (r2 > LARGE_R2) | (r2 * dof > LARGE_T**2 * (1 - r2))

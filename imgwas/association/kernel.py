@@ -13,7 +13,8 @@ genotype counts. Variants are counted by their rarer allele inside the product, 
 errors small, and the sign is turned back afterwards.
 
 Single precision carries a rounding error near ``1e-7 sqrt(n)`` into t; entries where it could be
-amplified (large t, or a variant almost explained by the covariates) are computed again in double.
+amplified (large t, a variant almost explained by the covariates, dosages that hardly vary about
+their mean) are computed again in double.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ def _t_from_products(numerator: np.ndarray, weight: np.ndarray, dof: int) -> np.
 def _recheck_residual(block: GroupBlock, residual: np.ndarray) -> np.ndarray:
     """Compute doubtful projections in double, and mark variants that covariates explain."""
     with np.errstate(invalid="ignore"):
-        doubtful = residual < DOUBTFUL_SHARE * block.sum_of_squares
+        doubtful = (residual < DOUBTFUL_SHARE * block.sum_of_squares) | block.faint
     rows = np.flatnonzero(doubtful & (block.reason == TESTED))
     if len(rows):
         dosage = block.rows_in_double(rows)
@@ -212,7 +213,7 @@ def _recheck_large(block: GroupBlock, t: np.ndarray) -> None:
         return
     bound = min(LARGE_T, float(np.sqrt(dof * LARGE_R2 / (1 - LARGE_R2))))
     with np.errstate(invalid="ignore"):
-        large = np.abs(t) > bound
+        large = (np.abs(t) > bound) | block.faint[:, None]
     large[block.reason != TESTED] = False
     rows = np.flatnonzero(large.any(axis=1))
     for row in rows:

@@ -189,7 +189,7 @@ def decode_general(
     total = one + other
     wrong = np.zeros(len(one), bool)
     if block.phased:
-        none, two = one * other / top, (top - one) * (top - other) / top
+        none, two = one * (other / top), (top - one) * ((top - other) / top)
     else:
         none, two, wrong = one, top - total, (total > top) & (ploidy == 2)
     haploid = ploidy == 1

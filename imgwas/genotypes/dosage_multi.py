@@ -46,6 +46,11 @@ class MultiDosages(DosageGenotypes):
                 )
             )
         (self.per_copy,) = units
+        dosages = [file for file in self.files if isinstance(file, DosageGenotypes)]
+        #: whether every file has probabilities: or a block's quality would hang on its neighbours
+        self._has_twice = all(
+            file.read_codes(np.arange(1)).twice is not None for file in dosages if file.n_variants
+        )
         for file in self.files[1:]:
             check_same_people(self.files[0].samples, file.samples, repr(self.files[0]), repr(file))
         self.samples = self.files[0].samples
@@ -73,12 +78,12 @@ class MultiDosages(DosageGenotypes):
             self._codes(self.files[number], part)
             for number, part in pieces_of(self.file_starts, rows)
         ]
-        if len(pieces) == 1:
+        if len(pieces) == 1 and (self._has_twice or pieces[0].twice is None):
             return pieces[0]
         empty = np.empty((0, self.n_samples), np.uint16)
         digest = hashlib.sha256(b"".join(piece.digest for piece in pieces)).digest()
-        has_twice = pieces and all(piece.twice is not None for piece in pieces)
-        twice = np.concatenate([piece.twice for piece in pieces]) if has_twice else None
+        found = [piece.twice for piece in pieces if piece.twice is not None]
+        twice = np.concatenate(found) if self._has_twice and found else None
         return DosageCodes(np.concatenate([empty, *(p.dosage for p in pieces)]), digest, twice)
 
     def _codes(self, file: Genotypes, rows: np.ndarray) -> DosageCodes:
@@ -89,7 +94,9 @@ class MultiDosages(DosageGenotypes):
         table = np.array([2 * self.per_copy, MISSING_DOSAGE, self.per_copy, 0], np.uint16)
         codes = (packed[:, :, None] >> np.array([0, 2, 4, 6], np.uint8)) & 3
         dosage = table[codes.reshape(len(rows), 4 * packed.shape[1])[:, : self.n_samples]]
-        return DosageCodes(dosage, hashlib.sha256(packed.data).digest())
+        two = dosage == 2 * self.per_copy
+        twice = two * np.uint16(self.per_copy) if self._has_twice else None
+        return DosageCodes(dosage, hashlib.sha256(packed.data).digest(), twice)
 
     def fingerprint(self) -> dict[str, Any]:
         """Identity of every file."""
