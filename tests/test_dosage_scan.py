@@ -7,7 +7,7 @@ import pytest
 import statsmodels.api as sm
 
 import imgwas
-from imgwas.errors import UsageError
+from imgwas.errors import InconsistentError, UsageError
 from imgwas.genotypes import MultiDosages, VariantFilters
 from imgwas.genotypes.dosage_counts import (
     count_hard_calls,
@@ -311,3 +311,14 @@ def test_quality_in_a_set_of_files_does_not_hang_on_block_ends():
     )
     of_dosages = MemoryDosages(codes, 255)
     assert MultiDosages([imputed, of_dosages]).read_codes(np.arange(2)).twice is None
+
+
+def test_sexes_in_a_set_of_files():
+    """Chromosome 1 without sexes and X with them, in either order; contradictions are refused."""
+    codes = random_codes(3, 30, missing=0)
+    sex = np.random.default_rng(1).integers(1, 3, 30)
+    known, unknown = MemoryDosages(codes, sex=sex), MemoryDosages(codes, sex=np.zeros(30))
+    for files in ([unknown, known], [known, unknown]):
+        np.testing.assert_array_equal(MultiDosages(files).samples.sex, sex)
+    with pytest.raises(InconsistentError, match="30 people another sex"):
+        MultiDosages([known, unknown, MemoryDosages(codes, sex=3 - sex)])

@@ -164,3 +164,21 @@ def test_a_child_that_refuses_or_dies_is_an_error_here(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.executable", shutil.which("false"))
     with pytest.raises(MalformedError, match=r"its reader ended with code 1.*bcftools"):
         read(vcf(tmp_path, CALLS))
+
+
+def test_two_tasks_unpack_at_once(tmp_path, monkeypatch):
+    """The slower one uses what is there, which the quicker may be reading."""
+    path = vcf(tmp_path, CALLS)
+
+    def slowly(source, prefix, *rest):
+        if not (tmp_path / "a.vcf.imgwas").exists():
+            monkeypatch.setattr("imgwas.genotypes.vcf._in_a_child", unpack_vcf)
+            read(source)
+            first.append((tmp_path / "a.vcf.imgwas").stat().st_ino)
+        return unpack_vcf(source, prefix, *rest)
+
+    first = []
+    monkeypatch.setattr("imgwas.genotypes.vcf._in_a_child", slowly)
+    np.testing.assert_array_equal(read(path)[1], [np.nan, 0, 0, 2])
+    assert first == [(tmp_path / "a.vcf.imgwas").stat().st_ino]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.vcf", "a.vcf.imgwas"]

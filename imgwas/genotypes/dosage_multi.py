@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from imgwas.errors import InconsistentError, explain
-from imgwas.genotypes.multi import check_same_people, pieces_of
+from imgwas.genotypes.multi import pieces_of, same_people
 from imgwas.types import (
     MISSING_DOSAGE,
     DosageCodes,
@@ -31,7 +31,7 @@ class MultiDosages(DosageGenotypes):
     Raises
     ------
     InconsistentError
-        If the people differ, or what one copy is counted as.
+        If the people or their sexes differ, or what one copy is counted as.
     """
 
     def __init__(self, files: Sequence[Genotypes]) -> None:
@@ -51,9 +51,7 @@ class MultiDosages(DosageGenotypes):
         self._has_twice = all(
             file.read_codes(np.arange(1)).twice is not None for file in dosages if file.n_variants
         )
-        for file in self.files[1:]:
-            check_same_people(self.files[0].samples, file.samples, repr(self.files[0]), repr(file))
-        self.samples = self.files[0].samples
+        self.samples = same_people(self.files)
         self.variants = pa.concat_tables([file.variants for file in self.files])
         self.file_starts = np.cumsum([0, *(file.n_variants for file in self.files)])
 

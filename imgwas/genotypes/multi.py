@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from imgwas.errors import InconsistentError, explain, first_ids
 from imgwas.shapes import Float32, UInt8
-from imgwas.types import PackedGenotypes, Samples
+from imgwas.types import Genotypes, PackedGenotypes, Samples
 
 
 class MultiGenotypes(PackedGenotypes):
@@ -24,16 +25,12 @@ class MultiGenotypes(PackedGenotypes):
     Raises
     ------
     InconsistentError
-        If the people differ; the first differing row is named.
+        If the people or their sexes differ; the first differing row is named.
     """
 
     def __init__(self, files: Sequence[PackedGenotypes]) -> None:
         self.files = tuple(files)
-        for file in self.files[1:]:
-            check_same_people(
-                self.files[0].samples, file.samples, _name_of(self.files[0]), _name_of(file)
-            )
-        self.samples = self.files[0].samples
+        self.samples = same_people(self.files, _name_of)
         self.variants = pa.concat_tables([file.variants for file in self.files])
         self.file_starts = np.cumsum([0, *(file.n_variants for file in self.files)])
 
@@ -76,6 +73,35 @@ class MultiGenotypes(PackedGenotypes):
         """Refuse to go on when a file is no longer the one that was opened."""
         for file in self.files:
             file.check_unchanged()
+
+
+def same_people(files: Sequence[Genotypes], name_of: Callable[[Any], str] = repr) -> Samples:
+    """People of files that must hold the same; a sex or parents need be known to one of them.
+
+    Raises
+    ------
+    InconsistentError
+        If they are not the same, or two files give somebody different sexes.
+    """
+    ours = files[0].samples
+    sex, is_founder = ours.sex, ours.is_founder
+    for file in files[1:]:
+        theirs = file.samples
+        check_same_people(ours, theirs, name_of(files[0]), name_of(file))
+        other = (sex > 0) & (theirs.sex > 0) & (sex != theirs.sex)
+        if other.any():
+            row = int(np.flatnonzero(other)[0])
+            raise InconsistentError(
+                explain(
+                    f"{name_of(file)} gives {int(other.sum()):,} people another sex than the files "
+                    f"before it, from {name_of(files[0])} on",
+                    where=f"first: row {row + 1:,} ({first_ids([ours.sample_ids[row]])})",
+                    do="Correct the sexes in the .fam, .psam or .sample files",
+                )
+            )
+        sex = np.where(sex > 0, sex, theirs.sex)
+        is_founder = is_founder & theirs.is_founder
+    return replace(ours, sex=sex, is_founder=is_founder)
 
 
 def _name_of(file: PackedGenotypes) -> str:

@@ -99,12 +99,16 @@ def _unpack(path: Path, folder: Path, wanted: dict[str, Any], psam: Path | None)
         for file in temporary.iterdir():  # the same bytes have the same identity another time
             os.utime(file, ns=(wanted["mtime_ns"], wanted["mtime_ns"]))
         publish_json(temporary / "unpacked.json", wanted | {"found": counts})
+        if _is_there(folder, wanted):
+            return  # another task was quicker, and may read it already
         if (folder / "unpacked.json").exists():
             shutil.rmtree(folder)
         temporary.rename(folder)
     except OSError as error:
         if isinstance(error, ImgwasError):
             raise
+        if _is_there(folder, wanted):
+            return
         raise write_error(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
