@@ -195,6 +195,8 @@ def _groups(latents: Latents, given: dict[str, Any]) -> list[tuple[np.ndarray, l
 
     from imgwas.brain.directions import residual_covariance
     from imgwas.brain.traversal import most_varying
+    from imgwas.checks import check_unique
+    from imgwas.errors import InconsistentError
     from imgwas.sumstats import open_sumstats
 
     covariates = covariates_of(given)
@@ -208,6 +210,10 @@ def _groups(latents: Latents, given: dict[str, Any]) -> list[tuple[np.ndarray, l
     if any(asked[name] for name in ASKED):
         sumstats = open_sumstats(given["scan"]) if given["scan"] else None
         groups += read_directions(sumstats, latents, covariates, asked)
+    check_unique(
+        "the directions", [one.name for _, found in groups for one in found],
+        error=InconsistentError,
+    )  # fmt: skip
     return groups
 
 
@@ -257,10 +263,19 @@ def _walks(
     import numpy as np
 
     from imgwas.brain.traversal import Walk, walk_along
+    from imgwas.errors import UsageError, explain
 
     steps = np.linspace(-given["reach"], given["reach"], 2 * given["steps"] + 1)
     steps[given["steps"]] = 0.0
     zooms = np.linalg.norm(decoder.affine[:3, :2], axis=0)
+    if is_cine and not np.allclose(zooms[0], zooms[1], rtol=0.01):
+        raise UsageError(
+            explain(
+                f"pixels of this cine are {zooms[0]:.3g} x {zooms[1]:.3g} mm",
+                expected="Square pixels, so that volumes can be measured on the pictures",
+                do="Prepare the images with the step resample",
+            )
+        )
     left = _ventricle(given["ventricle"], decoder) if given["ventricle"] else None
     pairs = [(covariance, one) for covariance, found in groups for one in found]
     stems = _stems(given["out"], [one.name for _, one in pairs])

@@ -229,6 +229,7 @@ def write_tables(folder):
         "unknown": pd.DataFrame({"latent": ["L000", "L999"], "x": [1.0, 2]}),
         "twice": pd.DataFrame({"latent": ["L000", "L000"], "x": [1.0, 2]}),
         "words": pd.DataFrame({"latent": latents, "x": ["a", "b", "c"]}),
+        "clash": pd.DataFrame({"latent": latents, "L001": [1.0, 0, 0]}),
         "zeros": pd.DataFrame({"latent": latents, "x": [0.0, 0, 0]}),
     }
     for name, table in tables.items():
@@ -251,6 +252,8 @@ REFUSED = [
     (("--directions", "twice.tsv", "--out", "no.html"), 7, "or one twice"),
     (("--directions", "words.tsv", "--out", "no.html"), 6, "is no number"),
     (("--directions", "zeros.tsv", "--out", "no.html"), 13, "only zeros"),
+    (("--directions", "clash.tsv", "--latent", "L001", "--out", "no.html"), 7,
+     "1 repeated names (first: L001)"),
     (("--ventricle", "left.nii.gz", "--out", "no.html"), 7, "8 x 8 pixels"),
     (("--trait", "volumes.tsv", "--trait-name", "nose", "--out", "no.html"), 8, "nose"),
 ]
@@ -373,3 +376,13 @@ def test_from_dicom_to_a_page_and_films(tmp_path):
     assert data["walks"][0]["frames"] == 50
     for kind in ("gif", "mp4"):
         assert (tmp_path / "page_films" / f"L00{data['walks'][0]['name'][-1]}.{kind}").exists()
+
+
+def test_volumes_are_not_measured_on_pixels_that_are_no_squares(hearts):
+    from imgwas_cli.traverse import _walks
+
+    loaded, latents = load_encoder(hearts[0] / "run"), read_latents(hearts[0] / "latents.parquet")
+    decoder = Decoder(loaded.encoder, affine=np.diag([1.5, 3.0, 8.0, 1.0]))
+    given = {"reach": 1.0, "steps": 1, "quiet": True, "ventricle": None}
+    with pytest.raises(UsageError, match=r"1\.5 x 3 mm"):
+        next(_walks(decoder, average_start(latents), [], [], True, given))
