@@ -83,25 +83,13 @@ def same_people(files: Sequence[Genotypes], name_of: Callable[[Any], str] = repr
     InconsistentError
         If they are not the same, or two files give somebody different sexes.
     """
-    ours = files[0].samples
-    sex, is_founder = ours.sex, ours.is_founder
+    people = files[0].samples
     for file in files[1:]:
         theirs = file.samples
-        check_same_people(ours, theirs, name_of(files[0]), name_of(file))
-        other = (sex > 0) & (theirs.sex > 0) & (sex != theirs.sex)
-        if other.any():
-            row = int(np.flatnonzero(other)[0])
-            raise InconsistentError(
-                explain(
-                    f"{name_of(file)} gives {int(other.sum()):,} people another sex than the files "
-                    f"before it, from {name_of(files[0])} on",
-                    where=f"first: row {row + 1:,} ({first_ids([ours.sample_ids[row]])})",
-                    do="Correct the sexes in the .fam, .psam or .sample files",
-                )
-            )
-        sex = np.where(sex > 0, sex, theirs.sex)
-        is_founder = is_founder & theirs.is_founder
-    return replace(ours, sex=sex, is_founder=is_founder)
+        check_same_people(people, theirs, name_of(files[0]), name_of(file))
+        sex = np.where(people.sex > 0, people.sex, theirs.sex)
+        people = replace(people, sex=sex, is_founder=people.is_founder & theirs.is_founder)
+    return people
 
 
 def _name_of(file: PackedGenotypes) -> str:
@@ -119,10 +107,11 @@ def pieces_of(file_starts: np.ndarray, rows: np.ndarray) -> list[tuple[int, np.n
 
 
 def check_same_people(ours: Samples, theirs: Samples, first: str, other: str) -> None:
-    """Refuse people of another file who are not the same in the same order."""
+    """Refuse people of another file who are not the same in the same order, or of another sex."""
     a = list(zip(ours.family_ids, ours.sample_ids, strict=True))
     b = list(zip(theirs.family_ids, theirs.sample_ids, strict=True))
     if a == b:
+        _check_same_sex(ours, theirs, first, other)
         return
     pairs = enumerate(zip(a, b, strict=False))
     row = next((i for i, (one, two) in pairs if one != two), min(len(a), len(b)))
@@ -135,3 +124,15 @@ def check_same_people(ours: Samples, theirs: Samples, first: str, other: str) ->
             do="Make the filesets again from one list of people (plink --keep --indiv-sort)",
         )
     )
+
+
+def _check_same_sex(ours: Samples, theirs: Samples, first: str, other: str) -> None:
+    differ = np.flatnonzero((ours.sex > 0) & (theirs.sex > 0) & (ours.sex != theirs.sex))
+    if len(differ):
+        raise InconsistentError(
+            explain(
+                f"{other} gives {len(differ):,} people another sex than {first} and files after it",
+                where=f"first: row {differ[0] + 1:,} ({first_ids([ours.sample_ids[differ[0]]])})",
+                do="Correct the sexes in the .fam, .psam or .sample files",
+            )
+        )
