@@ -215,8 +215,13 @@ FORMAT_TARGETS = {
     for target in (
         Target("bgen", ("a.bgen", "a.sample"), make_bgen, read_bgen, check_bgen),
         Target("pgen", ("a.pgen", "a.pvar", "a.psam"), make_pgen, read_pgen, check_pgen),
-        Target("written_pgen", ("calls.pgen", "dosage.pgen"), make_written_pgen,
-               read_written_pgen, check_written_pgen),
+        Target(
+            "written_pgen",
+            ("calls.pgen", "dosage.pgen"),
+            make_written_pgen,
+            read_written_pgen,
+            check_written_pgen,
+        ),
         Target("vcf", ("a.vcf",), make_vcf, read_vcf, check_vcf),
     )
 }
