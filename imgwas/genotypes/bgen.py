@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +42,7 @@ from imgwas.genotypes.bgen_index import (
 )
 from imgwas.genotypes.bgen_samples import bgen_samples
 from imgwas.genotypes.multiallelic import chosen_rows
+from imgwas.genotypes.opened import OpenedFile
 from imgwas.genotypes.text import is_there
 from imgwas.genotypes.variant_table import variants_of
 from imgwas.types import MISSING_DOSAGE, DosageCodes, DosageGenotypes
@@ -92,12 +91,12 @@ class BgenGenotypes(DosageGenotypes):
     ) -> None:
         self.bgen, self.sample = bgen, sample
         self._arguments = {"effect_allele": effect_allele, "multiallelic": multiallelic}
-        self._descriptor: int | None = None
-        self._lock = threading.Lock()
+        self._opened = OpenedFile(bgen)
         self._stat = file_stat(bgen)
-        self._header = read_header(self._open(), bgen, self._stat["size"])
+        descriptor = self._opened.descriptor()
+        self._header = read_header(descriptor, bgen, self._stat["size"])
         self.samples, self._sample_digest = bgen_samples(self._header, sample)
-        index = read_bgi(self._open(), self._header) or scan_index(self._open(), self._header)
+        index = read_bgi(descriptor, self._header) or scan_index(descriptor, self._header)
         chosen = chosen_rows(bgen, index.n_alleles, multiallelic)
         self._start, self._stop = index.start[chosen], index.stop[chosen]
         self._position = _take(index, chosen)["position"].to_numpy()
@@ -175,7 +174,7 @@ class BgenGenotypes(DosageGenotypes):
                     break
                 end += 1
             first, last = int(starts[at]), int(stops[end - 1])
-            content = read_at(self._open(), self.bgen, first, last - first)
+            content = read_at(self._opened.descriptor(), self.bgen, first, last - first)
             if len(content) < last - first:
                 raise ReadError(explain(f"{self.bgen} was cut short while in use"))
             view = memoryview(content)
@@ -300,22 +299,6 @@ class BgenGenotypes(DosageGenotypes):
                 "--make-pgen --out converted, and use --pfile converted",
             )
         )
-
-    def _open(self) -> int:
-        with self._lock:
-            if self._descriptor is None:
-                try:
-                    self._descriptor = os.open(self.bgen, os.O_RDONLY)
-                except OSError as error:
-                    raise OpenError(
-                        explain(f"{self.bgen} cannot be opened ({error.strerror})")
-                    ) from error
-            return self._descriptor
-
-    def __del__(self) -> None:
-        descriptor = getattr(self, "_descriptor", None)
-        if descriptor is not None:
-            os.close(descriptor)
 
     def fingerprint(self) -> dict[str, Any]:
         """Identity of the files, and of the alleles that are counted."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from imgwas.genotypes.bed_checks import (
     file_stat,
     padding_error,
 )
+from imgwas.genotypes.opened import OpenedFile
 from imgwas.genotypes.text import read_columns
 from imgwas.genotypes.variant_table import samples_of, variants_of
 from imgwas.shapes import Float32, UInt8
@@ -81,8 +81,7 @@ class PlinkGenotypes(PackedGenotypes):
             "allow_nonzero_padding": allow_nonzero_padding,
         }
         self._allow_padding = allow_nonzero_padding
-        self._descriptor: int | None = None
-        self._lock = threading.Lock()
+        self._opened = OpenedFile(bed)
         bim_table, bim_digest = read_columns(bim, BIM_COLUMNS)
         fam_table, fam_digest = read_columns(fam, FAM_COLUMNS)
         self.samples = samples_of(fam_table)
@@ -146,7 +145,7 @@ class PlinkGenotypes(PackedGenotypes):
         while done < len(view):
             at = offset + done
             try:
-                n = os.preadv(self._open(), [view[done:]], at)
+                n = os.preadv(self._opened.descriptor(), [view[done:]], at)
             except OSError as error:
                 raise ReadError(
                     explain(f"reading {self.bed} at byte {at:,} failed ({error.strerror})")
@@ -156,22 +155,6 @@ class PlinkGenotypes(PackedGenotypes):
                     explain(f"{self.bed} ends at byte {at:,}; it was cut short while in use")
                 )
             done += n
-
-    def _open(self) -> int:
-        with self._lock:
-            if self._descriptor is None:
-                try:
-                    self._descriptor = os.open(self.bed, os.O_RDONLY)
-                except OSError as error:
-                    raise OpenError(
-                        explain(f"{self.bed} cannot be opened ({error.strerror})")
-                    ) from error
-            return self._descriptor
-
-    def __del__(self) -> None:
-        descriptor = getattr(self, "_descriptor", None)
-        if descriptor is not None:
-            os.close(descriptor)
 
     def read_dosages(self, rows: np.ndarray) -> Float32[np.ndarray, "variants samples"]:
         """Copies of the effect allele; NaN is a missing call."""

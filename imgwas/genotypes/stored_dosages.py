@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,11 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from imgwas.errors import DecompressError, InconsistentError, MalformedError, OpenError, explain
+from imgwas.errors import DecompressError, InconsistentError, MalformedError, explain
 from imgwas.files import absolute
 from imgwas.genotypes.alleles import alleles_to_swap, name_alleles
 from imgwas.genotypes.bed_checks import file_stat
 from imgwas.genotypes.bgen_index import read_at
+from imgwas.genotypes.opened import OpenedFile
 from imgwas.genotypes.pgen import PER_COPY
 from imgwas.genotypes.text import read_columns
 from imgwas.genotypes.variant_table import samples_of, variants_of
@@ -84,8 +83,7 @@ class StoredDosages(DosageGenotypes):
             raise MalformedError(
                 explain(f"{self.path} is not whole", do=f"Remove {self.path.parent} and go on")
             )
-        self._descriptor: int | None = None
-        self._lock = threading.Lock()
+        self._opened = OpenedFile(self.path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StoredDosages, absolute((self.prefix, self._effect_allele))
@@ -105,7 +103,7 @@ class StoredDosages(DosageGenotypes):
         dosage = np.empty((len(rows), self.n_samples), np.uint16)
         for i, row in enumerate(rows.tolist()):
             start, stop = int(self._places[row]), int(self._places[row + 1])
-            content = read_at(self._open(), self.path, start, stop - start)
+            content = read_at(self._opened.descriptor(), self.path, start, stop - start)
             sha.update(content)
             try:
                 size = 2 * self.n_samples
@@ -124,22 +122,6 @@ class StoredDosages(DosageGenotypes):
             dosage[swap] = 2 * self.per_copy - dosage[swap]
             dosage[missing] = MISSING_DOSAGE
         return DosageCodes(dosage, sha.digest())
-
-    def _open(self) -> int:
-        with self._lock:
-            if self._descriptor is None:
-                try:
-                    self._descriptor = os.open(self.path, os.O_RDONLY)
-                except OSError as error:
-                    raise OpenError(
-                        explain(f"{self.path} cannot be opened ({error.strerror})")
-                    ) from error
-            return self._descriptor
-
-    def __del__(self) -> None:
-        descriptor = getattr(self, "_descriptor", None)
-        if descriptor is not None:
-            os.close(descriptor)
 
     def fingerprint(self) -> dict[str, Any]:
         """Identity of the files, and of the alleles that are counted."""

@@ -177,6 +177,11 @@ def page_of(study: Study, title: str) -> str:
             [one.html() for one in sections], id="content"),
         Html(f"<script>{script}</script>"),
     )  # fmt: skip
+    return document(title, body, style, script)
+
+
+def document(title: str, body: Html, style: str, script: str) -> str:
+    """Text of a page that lets nothing run or load but its own style and script."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),

@@ -19,8 +19,8 @@ from imgwas.brain.traversal import Start, Walk
 from imgwas.errors import InconsistentError, UsageError, explain
 from imgwas.files import publish
 from imgwas.plots.panels import signed_number
-from imgwas.report.markup import Html, data_block, join, tag
-from imgwas.report.page import MOST_BYTES, policy
+from imgwas.report.markup import Html, data_block, tag
+from imgwas.report.page import MOST_BYTES, document
 from imgwas.report.traverse_pictures import Drawn, address_of, colour_strip, draw_walk
 
 logger = logging.getLogger(__name__)
@@ -134,17 +134,7 @@ def _page(
         data_block("walks", content),
         Html(f"<script>{script}</script>"),
     )  # fmt: skip
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy(style, script)),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
-        Html(f"<style>{style}</style>"),
-    )
-    return f"<!doctype html>\n{tag('html', join([head, body]), lang='en')}\n"
+    return document(title, body, style, script)
 
 
 def _walk_data(walk: Walk, one: Drawn, quality: int) -> dict[str, Any]:
