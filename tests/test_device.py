@@ -203,7 +203,8 @@ def test_dosages_travel_decoded(made, missing):
 
     rng = np.random.default_rng(0)
     n = len(made[1][0].traits)
-    codes = rng.binomial(510, rng.uniform(0.05, 0.95, (40, 1)), (40, n)).astype(np.uint16)
+    calls = rng.binomial(2, rng.uniform(0.05, 0.95, (40, 1)), (40, n))
+    codes = np.clip(255 * calls + rng.normal(0, 40, calls.shape), 0, 510).astype(np.uint16)
     codes[rng.random(codes.shape) < 0.02] = MISSING_DOSAGE
     codes[:, made[1][0].n :] = 0
     used = np.stack([people_used(group, n) for group in made[1]])

@@ -252,8 +252,11 @@ REFUSED = [
     (("--directions", "twice.tsv", "--out", "no.html"), 7, "or one twice"),
     (("--directions", "words.tsv", "--out", "no.html"), 6, "is no number"),
     (("--directions", "zeros.tsv", "--out", "no.html"), 13, "only zeros"),
-    (("--directions", "clash.tsv", "--latent", "L001", "--out", "no.html"), 7,
-     "1 repeated names (first: L001)"),
+    (
+        ("--directions", "clash.tsv", "--latent", "L001", "--out", "no.html"),
+        7,
+        "1 repeated names (first: L001)",
+    ),
     (("--ventricle", "left.nii.gz", "--out", "no.html"), 7, "8 x 8 pixels"),
     (("--trait", "volumes.tsv", "--trait-name", "nose", "--out", "no.html"), 8, "nose"),
 ]
