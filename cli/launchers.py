@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from imgwas_cli.options import FILE, stack
+from imgwas_cli.running import dask_client
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -160,16 +161,6 @@ def client_for(given: dict[str, Any], out: Path) -> Iterator[Client | None]:
         )
         with slurm_cluster(settings, out / "private" / "cluster") as client:
             yield client
-    elif given["scheduler"]:
-        from imgwas.cluster import join_cluster
-
-        certificates = {name: given[name] for name in ("tls_ca", "tls_cert", "tls_key")}
-        with join_cluster(given["scheduler"], **certificates) as client:
-            yield client
-    elif given["workers"]:
-        from imgwas.cluster import local_cluster
-
-        with local_cluster(given["workers"]) as client:
-            yield client
     else:
-        yield None
+        with dask_client(given) as client:
+            yield client

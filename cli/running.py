@@ -70,7 +70,8 @@ def dask_client(given: dict[str, Any]) -> Iterator[Client | None]:
     elif given["scheduler"]:
         from imgwas.cluster import join_cluster
 
-        with join_cluster(given["scheduler"]) as client:
+        certificates = {name: given.get(name) for name in ("tls_ca", "tls_cert", "tls_key")}
+        with join_cluster(given["scheduler"], **certificates) as client:
             yield client
     else:
         yield None

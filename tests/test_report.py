@@ -85,8 +85,8 @@ def test_style_and_script_are_the_ones_the_policy_allows(written):
     "word", ["innerHTML", "outerHTML", "AdjacentHTML", "eval(", "document.write", "fetch(", "http"]
 )
 def test_script_has_no_way_to_make_markup_or_to_reach_out(word):
-    assert word not in page._asset("report.js")
-    assert word not in page._asset("report.css")
+    assert word not in page.asset("report.js")
+    assert word not in page.asset("report.css")
 
 
 def test_downloads_are_the_tables(written, study, elements):

@@ -157,7 +157,7 @@ def test_the_browser_would_notice(hostile, tmp_path):
 
 @needs_browser
 def test_an_error_of_the_script_is_shown_and_noticed(hostile, tmp_path):
-    script, style = page._asset("report.js"), page._asset("report.css")
+    script, style = page.asset("report.js"), page.asset("report.css")
     damaged = script.replace("followAddress();\n  document", "null.x;\n  document")
     assert damaged != script
     text = hostile.read_text(encoding="utf-8").replace(script, damaged)

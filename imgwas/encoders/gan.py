@@ -14,7 +14,7 @@ from imgwas.checks import check_range
 from imgwas.encoders.base import Batch, Ratio
 from imgwas.encoders.generative import GenerativeEncoder, GenerativeSettings
 from imgwas.encoders.networks import gan as networks
-from imgwas.encoders.penalties import gradient_penalty, r1_penalty
+from imgwas.encoders.penalties import gradient_penalty, r1_penalty, return_error
 from imgwas.errors import UsageError, explain
 
 
@@ -212,8 +212,8 @@ class GAN3D(GenerativeEncoder):
         terms = super().inversion_losses(target, picture, real)
         if real is not None and self.settings.real_weight:
             network = self.network
-            back = network.generator(network.inverter(real)).float()  # type: ignore[operator]
-            terms["image"] = Ratio(((back - real) ** 2).sum(), ((real - real.mean()) ** 2).sum())
+            back = network.generator(network.inverter(real))  # type: ignore[operator]
+            terms["image"] = return_error(real, back)
         return terms
 
     def keeps(self, player: str, loss: float) -> bool:

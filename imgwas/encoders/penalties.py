@@ -32,6 +32,11 @@ def r1_penalty(discriminator: Critic, real: torch.Tensor) -> Ratio:
     return Ratio(0.5 * (slopes**2).sum(), _count(slopes))
 
 
+def return_error(real: torch.Tensor, back: torch.Tensor) -> Ratio:
+    """Squared error of images that were encoded and came back, in variances of an image."""
+    return Ratio(((back.float() - real) ** 2).sum(), ((real - real.mean()) ** 2).sum())
+
+
 def _slopes(discriminator: Critic, at: torch.Tensor) -> torch.Tensor:
     with torch.enable_grad(), torch.autocast(at.device.type, enabled=False):
         scores = discriminator(at)

@@ -19,7 +19,7 @@ from imgwas.encoders.loop import Loop
 from imgwas.encoders.networks import stylegan as networks
 from imgwas.encoders.networks.growing import doubled
 from imgwas.encoders.networks.style_inverter import Inverter
-from imgwas.encoders.penalties import gradient_penalty, r1_penalty
+from imgwas.encoders.penalties import gradient_penalty, r1_penalty, return_error
 from imgwas.errors import UsageError, explain
 
 #: Voxels an axis that the constant of a cube has.
@@ -246,8 +246,7 @@ class StyleGAN3D(GenerativeEncoder):
         terms = super().inversion_losses(target, picture, real)
         if real is not None and self.settings.real_weight:
             players = self.players
-            error = (players.decode(players.encode(real)).float() - real) ** 2
-            terms["image"] = Ratio(error.sum(), ((real - real.mean()) ** 2).sum())
+            terms["image"] = return_error(real, players.decode(players.encode(real)))
         return terms
 
     def loss_weights(self) -> dict[str, float]:

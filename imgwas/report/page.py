@@ -166,7 +166,7 @@ def page_of(study: Study, title: str) -> str:
         if section is not None:
             sections.append(section)
             logger.debug("section %s", section.name)
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = asset("report.css"), asset("report.js")
     links = [tag("li", tag("a", one.title, href=f"#{one.name}")) for one in sections]
     body = tag(
         "body",
@@ -208,5 +208,6 @@ def _digest(text: str) -> str:
     return f"'sha256-{sha}'"
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Text of a style or script that is shipped."""
     return resources.files("imgwas.report").joinpath("assets", name).read_text(encoding="utf-8")

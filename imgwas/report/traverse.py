@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from imgwas.errors import InconsistentError, UsageError, explain
 from imgwas.files import publish
 from imgwas.plots.panels import signed_number
 from imgwas.report.markup import Html, data_block, tag
-from imgwas.report.page import MOST_BYTES, document
+from imgwas.report.page import MOST_BYTES, asset, document
 from imgwas.report.traverse_pictures import Drawn, address_of, colour_strip, draw_walk
 
 logger = logging.getLogger(__name__)
@@ -121,7 +120,7 @@ def _page(
     walks = [_walk_data(walk, one, quality) for walk, one in drawn]
     amounts = list(drawn[0][0].amounts)
     content = {"amounts": amounts, "middle": drawn[0][0].middle, "walks": walks, "cine": is_cine}
-    style, script = _asset("traverse.css"), _asset("traverse.js")
+    style, script = asset("traverse.css"), asset("traverse.js")
     body = tag(
         "body",
         tag("header", tag("h1", title), _subtitle(start, len(drawn), amounts)),
@@ -231,7 +230,3 @@ def _facts(start: Start, about: Mapping[str, str]) -> Html:
     facts = {"Start": of, **about}
     rows = [tag("div", tag("dt", key), tag("dd", value)) for key, value in facts.items()]
     return tag("footer", tag("dl", *rows, class_="facts"))
-
-
-def _asset(name: str) -> str:
-    return resources.files("imgwas.report").joinpath("assets", name).read_text(encoding="utf-8")
