@@ -7,6 +7,7 @@ nobody clears the folder under it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -47,16 +48,15 @@ def locked(out: Path, *, break_lock: bool = False) -> Iterator[None]:
     path = out / LOCK
     mine = _about_me()
     before = _read(path)
-    if before is not None and (break_lock or _is_stale(path, before)):
-        _take_away(path, before)
+    if before is not None and (break_lock or _is_stale(path, before)) and _remove_if(path, before):
+        logger.warning("taking over the lock that a dead run left in %s", out)
     try:
         if not publish_once(path, mine):
             raise LockedError(_locked_by(path))
         yield
     finally:
-        if _read(path) == mine:  # and not that of a run that broke ours, or keeps us out
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            _remove_if(path, mine)  # and not that of a run that broke ours, or keeps us out
 
 
 @contextlib.contextmanager
@@ -112,19 +112,32 @@ def _read(path: Path) -> dict[str, Any] | None:
         return {}
 
 
-def _take_away(path: Path, judged: dict[str, Any]) -> None:
-    """Remove a lock that was judged dead, unless another run has put its own there meanwhile."""
-    aside = path.with_name(f"{LOCK}.{uuid.uuid4().hex}")
+def _remove_if(path: Path, judged: dict[str, Any]) -> bool:
+    """Remove a lock that still says what was judged, and not one that another run put there since.
+
+    A lock is never replaced, only removed and put there anew; whoever removes one holds the folder
+    still meanwhile, so between the second look and the removal nobody else can.
+    """
+    with _held_still(path.parent):
+        if _read(path) != judged:
+            return False
+        path.unlink(missing_ok=True)
+        return True
+
+
+@contextlib.contextmanager
+def _held_still(folder: Path) -> Iterator[None]:
+    """One remover of locks at a time, told apart by the kernel, which forgets the dead.
+
+    File systems that cannot lock a folder (some network ones) leave a window of microseconds.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        path.rename(aside)
-    except FileNotFoundError:
-        return
-    if _read(aside) == judged:
-        logger.warning("taking over the lock that a dead run left in %s", path.parent)
-    else:
         with contextlib.suppress(OSError):
-            os.link(aside, path)
-    aside.unlink(missing_ok=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _is_stale(path: Path, holder: dict[str, Any]) -> bool:
