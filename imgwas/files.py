@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -99,16 +100,7 @@ def publish_once(path: Path, content: Any) -> bool:
     try:
         with publish(whole, "w") as stream:
             stream.write(text + "\n")
-        try:
-            os.link(whole, path)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if path.exists():
-                return False
-            if error.errno not in _NO_LINKS:
-                raise
-            whole.replace(path)  # a file system without links: the last one wins
+        won = _take_name(whole, path)
         sync_folder(path.parent)
     except OSError as error:
         if isinstance(error, WriteError):
@@ -117,7 +109,40 @@ def publish_once(path: Path, content: Any) -> bool:
     finally:
         with contextlib.suppress(OSError):
             whole.unlink(missing_ok=True)
+    return won
+
+
+def _take_name(whole: Path, path: Path) -> bool:
+    """Give a file one more name that nobody has taken; without links, rename it."""
+    try:
+        os.link(whole, path)
+    except OSError as error:
+        if path.exists():
+            # over a network the first answer may be lost and the second say that it is there
+            return path.samefile(whole)
+        if error.errno not in _NO_LINKS:
+            raise
+        with held_still(path.parent):
+            if path.exists():
+                return False
+            whole.replace(path)
     return True
+
+
+@contextlib.contextmanager
+def held_still(folder: Path) -> Iterator[None]:
+    """Change names in a folder one process or thread at a time.
+
+    The kernel keeps the turns and forgets the dead. File systems that cannot lock a folder (some
+    network ones) keep none: there, what is done inside must be right but for microseconds.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def publish_bytes(path: Path, content: Any) -> str:

@@ -7,11 +7,11 @@ nobody clears the folder under it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
 import re
+import shutil
 import socket
 import time
 import uuid
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from imgwas.errors import InconsistentError, explain
-from imgwas.files import host_digest, publish_once
+from imgwas.files import held_still, host_digest, publish_json, publish_once, write_error
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ LOCK = ".lock"
 FORGOTTEN_AFTER_S = 3600.0
 #: A lock that cannot be read is that of a dead run, unless it is as young as this.
 SETTLED_AFTER_S = 5.0
+#: What is known of a lock that may not be read, as that of somebody else: it is there.
+_HIDDEN = {"hidden": True}
 _TEMPORARY = re.compile(r"\.([0-9a-f]{8})-(\d+)\.[0-9a-f]+\.tmp$")
 
 
@@ -37,19 +39,23 @@ class LockedError(InconsistentError):
 
 
 @contextlib.contextmanager
-def locked(out: Path, *, break_lock: bool = False) -> Iterator[None]:
+def locked(out: Path, *, break_lock: bool = False, temporary: bool = False) -> Iterator[None]:
     """Hold the folder against a second run; a lock left by a dead process is taken over.
+
+    With ``temporary`` an empty folder goes with the lock, see :func:`empty`.
 
     Raises
     ------
     LockedError
         If another run holds it.
+    WriteError
+        If the folder takes no files.
     """
     path = out / LOCK
     mine = _about_me()
     before = _read(path)
-    if before is not None and (break_lock or _is_stale(path, before)) and _remove_if(path, before):
-        logger.warning("taking over the lock that a dead run left in %s", out)
+    if before is not None and (break_lock or _is_stale(path, before)):
+        _take_over(path, before)
     try:
         if not publish_once(path, mine):
             raise LockedError(_locked_by(path))
@@ -57,6 +63,9 @@ def locked(out: Path, *, break_lock: bool = False) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             _remove_if(path, mine)  # and not that of a run that broke ours, or keeps us out
+    if temporary:
+        with contextlib.suppress(OSError):
+            out.rmdir()
 
 
 @contextlib.contextmanager
@@ -64,11 +73,19 @@ def joined(out: Path) -> Iterator[None]:
     """Say that this process works in the folder beside others."""
     path = out / f"{LOCK}-{uuid.uuid4().hex[:16]}"
     try:
-        publish_once(path, _about_me())
+        with _held_still(out):  # and not while a run that has seen nobody clears it
+            publish_json(path, _about_me())
         yield
     finally:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[list[str]]:
+    """Keep everybody from joining for a moment; yields who has joined, as :func:`others`."""
+    with _held_still(out):
+        yield others(out)
 
 
 def others(out: Path) -> list[str]:
@@ -80,7 +97,7 @@ def others(out: Path) -> list[str]:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         else:
-            found.append(f"{holder.get('pid')} on {holder.get('host')}")
+            found.append(_named(holder))
     return found
 
 
@@ -90,7 +107,11 @@ def holder_of(out: Path) -> str:
     holder = _read(path)
     if holder is None or _is_stale(path, holder):
         return ""
-    return f"{holder.get('pid')} on {holder.get('host')}"
+    return _named(holder)
+
+
+def _named(holder: dict[str, Any]) -> str:
+    return f"{holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown machine')}"
 
 
 def _about_me() -> dict[str, Any]:
@@ -103,13 +124,23 @@ def _about_me() -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Content of a lock, empty if it cannot be read, None if there is none."""
+    """Content of a lock, empty if it is not one, None if there is none."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError):
+    except OSError:
+        return dict(_HIDDEN)
+    except (ValueError, TypeError):
         return {}
+
+
+def _take_over(path: Path, judged: dict[str, Any]) -> None:
+    try:
+        if _remove_if(path, judged):
+            logger.warning("taking over the lock that a dead run left in %s", path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 def _remove_if(path: Path, judged: dict[str, Any]) -> bool:
@@ -118,7 +149,7 @@ def _remove_if(path: Path, judged: dict[str, Any]) -> bool:
     A lock is never replaced, only removed and put there anew; whoever removes one holds the folder
     still meanwhile, so between the second look and the removal nobody else can.
     """
-    with _held_still(path.parent):
+    with held_still(path.parent):
         if _read(path) != judged:
             return False
         path.unlink(missing_ok=True)
@@ -126,21 +157,19 @@ def _remove_if(path: Path, judged: dict[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def _held_still(folder: Path) -> Iterator[None]:
-    """One remover of locks at a time, told apart by the kernel, which forgets the dead.
-
-    File systems that cannot lock a folder (some network ones) leave a window of microseconds.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+def _held_still(out: Path) -> Iterator[None]:
+    """Hold a folder still, and say in a sentence when it has gone."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(held_still(out))
+        except OSError as error:
+            raise write_error(out / LOCK, error) from error
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _is_stale(path: Path, holder: dict[str, Any]) -> bool:
+    if holder == _HIDDEN:
+        return False
     try:
         return holder["host"] == socket.gethostname() and not _is_alive(int(holder["pid"]))
     except (KeyError, ValueError, TypeError):
@@ -176,6 +205,16 @@ def _locked_by(path: Path) -> str:
         expected="Two runs may not write one folder",
         do="Wait for it, choose another --out, or pass --break-lock if that process is gone",
     )
+
+
+def empty(folder: Path) -> None:
+    """Remove what is in a folder of ours, and no lock: another run may be on its way in."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif not path.name.lstrip(".").startswith(LOCK[1:]):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def sweep(*folders: Path) -> None:

@@ -382,9 +382,13 @@ def environment() -> Iterator[Row]:
     yield row("H10", "two runs, one folder", "a lock with its holder; of the dead, taken over", "7",
               f"{RESUME}test_two_runs_may_not_share_a_folder",
               f"{RESUME}test_a_lock_of_another_machine_holds_until_it_is_broken",
-              f"{RESUME}test_a_lock_of_a_dead_process_is_taken_over")
-    yield row("H11", "network file systems", "locks are new files, never flock", "7",
+              f"{RESUME}test_a_lock_of_a_dead_process_is_taken_over",
+              "test_locks.py::test_a_lock_that_may_not_be_read_is_somebodys")
+    yield row("H11", "network file systems", "locks are new files; flock only beside", "7",
               "test_array.py::test_one_of_many_publishes",
+              "test_locks.py::test_one_of_many_publishes_where_there_are_no_links",
+              "test_locks.py::test_the_lost_answer_of_a_file_server_is_no_defeat",
+              "test_locks.py::test_a_file_system_that_keeps_no_turns",
               missing="delays of a network are not simulated")
     yield row("H12", "other versions on workers", "named and refused", "9",
               f"{WORK}test_workers_with_another_version_are_refused")
@@ -434,7 +438,8 @@ def processes() -> Iterator[Row]:
               "test_workflows.py::test_the_array_script_under_kills_and_requeues")
     yield row("I13", "two tasks, one part", "one of them is published", "0",
               "test_array.py::test_one_of_many_publishes",
-              "test_array.py::test_more_tasks_than_parts")
+              "test_array.py::test_more_tasks_than_parts",
+              "test_locks.py::test_nobody_joins_while_a_folder_is_cleared")
     yield row("I14", "the local disk goes with the job", "", "20", missing="no hook for each part")
     yield row("I15", "no GPU", "one line", "16", f"{TOGETHER}[no GPU")
     yield row("I16", "out of memory on a GPU", "halves the batch and goes on", "0 or 16",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 import imgwas
-from imgwas.association import build_design
+from imgwas.association import build_design, probing
 from imgwas.association.engines import run_part
 from imgwas.association.progress import NoProgress
 from imgwas.association.task import load_task
@@ -225,6 +226,43 @@ def test_a_damaged_folder_is_healed(study, kept, tmp_path, damage):
     scan(study, out)
     assert path.read_bytes() == (kept.folder / PROBES).read_bytes()
     assert imgwas.open_sumstats(out).verify() == []
+
+
+def bytes_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_task_that_looks_while_another_finishes_undoes_nothing(
+    study, kept, tmp_path, monkeypatch
+):
+    """It looked for the file of all sums before that was there, and for sums when they had gone."""
+    out = shutil.copytree(kept.folder, tmp_path / "r")
+    (out / "private" / "probes").mkdir()
+    (out / "private" / "probes" / "part-00001.float32").touch()  # of the same task, given twice
+    before = bytes_of(out / "parts")
+    monkeypatch.setattr(probing.Gathering, "finished", lambda self, parts, receipts: [])
+    scan(study, out, part=(1, 2))
+    assert bytes_of(out / "parts") == before
+    assert not (out / "private" / "probes").exists()
+
+
+def test_sums_are_written_although_their_folder_goes(study, kept, tmp_path, monkeypatch):
+    publish, gone = probing.publish, []
+
+    @contextlib.contextmanager
+    def disturbed(path):
+        if len(gone) < 3:
+            gone.append(shutil.rmtree(path.parent))
+        with publish(path) as stream:
+            yield stream
+
+    monkeypatch.setattr(probing, "publish", disturbed)
+    # one part, as the sums of others would go, too
+    one = scan(study, tmp_path / "r", part_size=5000)
+    assert len(gone) == 3
+    monkeypatch.undo()
+    assert one.digest() == scan(study, tmp_path / "s", part_size=5000).digest()
+    assert (one.folder / PROBES).read_bytes() == (tmp_path / "s" / PROBES).read_bytes()
 
 
 def test_sums_of_other_statistics_are_refused(study, kept, tmp_path):

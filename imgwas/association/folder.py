@@ -26,7 +26,7 @@ from imgwas.files import (
     sha256_of,
     write_error,
 )
-from imgwas.locks import others, sweep
+from imgwas.locks import alone, sweep
 from imgwas.sumstats.correlation import CORRELATION
 from imgwas.sumstats.probes import PROBES
 
@@ -74,8 +74,9 @@ def open_run(
     """
     sweep(out, out / "parts")
     if overwrite:
-        _refuse_to_clear(out, [] if break_lock else others(out))
-        clear(out)
+        with alone(out) as working:
+            _refuse_to_clear(out, [] if break_lock else working)
+            clear(out)
     path = out / RUN
     strays = any((out / "parts").iterdir())  # before looking for run.json, which comes first
     if strays and not path.exists():

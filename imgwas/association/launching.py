@@ -83,6 +83,8 @@ class Run:
             return done
         receipts = folder.read_receipts(task.out, task.n_parts)
         whole = Gathering(task, self.digest).finished(done, receipts)
+        if len(whole) < len(done) and Gathering(task, self.digest).is_whole:
+            return done  # another task has gathered the sums since we looked
         for part in set(done) - set(whole):  # or a worker would take it for finished
             receipt_path(task.out, part).unlink(missing_ok=True)
         return whole
@@ -137,8 +139,12 @@ class Run:
         correlation = write_correlation(task.out, self.design, self.samples_sha256)
         sums = gathering.write(folder.read_receipts(task.out, task.n_parts))
         folder.complete(task.out, task.n_parts, self.digest, totals(task, [correlation, *sums]))
-        gathering.clean()
-        attempts.clear(task.out)
+        self.clean()
+
+    def clean(self) -> None:
+        """Remove what only a run on its way needs."""
+        Gathering(self.task, self.digest).clean()
+        attempts.clear(self.task.out)
 
     @property
     def is_complete(self) -> bool:
@@ -222,8 +228,9 @@ def _finish_as_last(run: Run) -> None:
     try:
         with locked(out):
             finished = run.finished()
-            if len(finished) == run.task.n_parts and not run.is_complete:
-                run.finish()
+            if len(finished) == run.task.n_parts:
+                # what the same task, given twice, computed after the run was complete
+                (run.clean if run.is_complete else run.finish)()
     except LockedError as error:
         logger.info("all parts are there, and another process has the folder: %s", error)
         return

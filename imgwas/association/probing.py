@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from imgwas.arrow import from_strings, to_numpy
 from imgwas.association.blocks import GroupArrays, GroupResult, Workspace, people_used
 from imgwas.association.projection import remove
-from imgwas.errors import DegenerateError, MalformedError, explain
+from imgwas.errors import DegenerateError, MalformedError, WriteError, explain
 from imgwas.files import publish, publish_bytes, sha256_of
 from imgwas.sumstats.probes import (
     MIN_MAF,
@@ -162,16 +162,31 @@ def publish_sums(task: ScanTask, part: int, sums: BlockSums) -> dict[str, Any]:
     assert group.probes is not None
     used = np.flatnonzero(people_used(group, len(group.probes)))
     blocks = sorted(sums.vectors)
-    path = sums_path(task.out, part)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sha = hashlib.sha256()
-    with publish(path) as stream:
+
+    def contents() -> Iterator[np.ndarray]:
         for block in blocks:
-            content = np.take(sums.vectors[block], used, axis=1).astype(np.float32, copy=False)
-            sha.update(content.data)
-            stream.write(content.data)
+            yield np.take(sums.vectors[block], used, axis=1).astype(np.float32, copy=False)
+
+    sha = _publish_beside_a_cleaner(sums_path(task.out, part), contents)
     counts = [sums.counts[block] for block in blocks]
-    return {"blocks": blocks, "counts": counts, "sha256": sha.hexdigest()}
+    return {"blocks": blocks, "counts": counts, "sha256": sha}
+
+
+def _publish_beside_a_cleaner(path: Path, contents: Callable[[], Iterator[np.ndarray]]) -> str:
+    """Write a file of sums, again if its folder goes: the same task, given twice, was quicker."""
+    while True:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sha = hashlib.sha256()
+        try:
+            with publish(path) as stream:
+                for content in contents():
+                    sha.update(content.data)
+                    stream.write(content.data)
+        except WriteError:
+            if path.parent.exists():
+                raise
+            continue
+        return sha.hexdigest()
 
 
 def space_of_sums(task: ScanTask, n_parts: int) -> int:
@@ -214,7 +229,10 @@ class Gathering:
     def _is_there(self, part: int, receipt: dict[str, Any]) -> bool:
         path = sums_path(self.task.out, part)
         recorded = receipt.get("probes")
-        return recorded is not None and path.exists() and sha256_of(path) == recorded["sha256"]
+        try:
+            return recorded is not None and sha256_of(path) == recorded["sha256"]
+        except FileNotFoundError:
+            return False
 
     def write(self, receipts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Write the file if it is not there; return its record for ``RUN_COMPLETE.json``."""

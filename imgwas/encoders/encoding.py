@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ from imgwas.errors import (
 )
 from imgwas.files import publish, publish_json, read_json, write_error
 from imgwas.latents.ledger import mark_people
-from imgwas.locks import locked, sweep
+from imgwas.locks import empty, locked, sweep
 from imgwas.types import Images
 
 logger = logging.getLogger(__name__)
@@ -124,7 +123,7 @@ def encode_images(
         raise write_error(parts, error) from error
     identity = _identity(images, encoder, digest, precision)
     identity["reconstruction_error"] = reconstruction_error
-    with locked(parts):
+    with locked(parts, temporary=True):
         sweep(parts)
         _check_parts(parts, identity)
         ranges = [range(a, min(a + PART, len(images))) for a in range(0, len(images), PART)]
@@ -344,7 +343,7 @@ def _join(
             writer.write_table(table)
         if writer is not None:
             writer.close()
-    shutil.rmtree(parts)
+    empty(parts)
     return Encoded(out, n_samples, n_resumed, tuple(failures))
 
 

@@ -10,7 +10,6 @@ import csv
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from imgwas.files import digest_of_array, publish, write_error
 from imgwas.images.checking import check_label
 from imgwas.images.listing import ImageFile, ImageList
 from imgwas.images.store import LAYOUT, Cine, iterate_keys, load_h5py, open_store, series_name
-from imgwas.locks import locked
+from imgwas.locks import empty, locked
 
 if TYPE_CHECKING:
     import h5py
@@ -135,14 +134,14 @@ def write_store(
     load_h5py()
     wanted = json.dumps(dict(settings or {}), sort_keys=True)
     parts = _parts_of(path)
-    with locked(parts):
+    with locked(parts, temporary=True):
         known = _keys_there(path, wanted)
         jobs = list(_jobs(images, views, field, parts, wanted))
         todo = [job for job in jobs if job.key not in known and not job.part.exists()]
         failures = _run(todo, read, client, progress)
         _merge(path, jobs, wanted)
         _list_failures(path.with_name(path.name + ".failures.tsv"), failures)
-        shutil.rmtree(parts, ignore_errors=True)
+        empty(parts)
     if len(failures) > max_failures * len(jobs):
         raise DegenerateError(_too_many(failures, len(jobs), path))
     return StoreReport(len(todo) - len(failures), len(jobs) - len(todo), tuple(failures))
