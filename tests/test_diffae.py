@@ -15,10 +15,10 @@ from imgwas.encoders.base import Batch
 from imgwas.encoders.catalogue import create_encoder, describe
 from imgwas.encoders.checkpoints import load_encoder
 from imgwas.encoders.convert import convert_weights
-from imgwas.encoders.diffusion import Schedule
+from imgwas.encoders.diffusion import Schedule, draw_times
 from imgwas.encoders.encoding import encode_images
 from imgwas.encoders.fitting import fit
-from imgwas.encoders.networks.semantic import Attention, group_norm
+from imgwas.encoders.networks.semantic import Attention, SemanticEncoder, group_norm
 from imgwas.encoders.networks.unet import ConditionedBlock, UNet, sines
 from imgwas.encoders.reconstruction import reconstruct_images
 from imgwas.images.volumes import ArrayImages
@@ -168,12 +168,13 @@ def test_times_are_waves_of_many_lengths():
     assert [group_norm(n).num_groups for n in (32, 160, 40, 12, 3)] == [32, 32, 4, 2, 1]
 
 
+@pytest.mark.parametrize("pool", ["mean", "places"])
 @pytest.mark.parametrize(
     ("grid", "halve"),
     [((7, 9, 11), "volume"), ((9, 7, 5), "plane"), ((8, 8, 1, 3), "plane"), ((8, 12, 2), "plane")],
 )
-def test_any_grid_comes_back(grid, halve):
-    made = shaken({"grid": grid, "halve": halve})
+def test_any_grid_comes_back(grid, halve, pool):
+    made = shaken({"grid": grid, "halve": halve, "pool": pool})
     raw = np.random.default_rng(0).random((2, *grid)).astype(np.float32)
     codes = made.encode(raw)
     assert codes.shape == (2, 3)
@@ -181,6 +182,23 @@ def test_any_grid_comes_back(grid, halve):
     noise = made.invert(raw)
     assert made.render(codes, noise).shape == noise.shape == (2, *grid)
     np.testing.assert_allclose(made.encode(raw[1:]), codes[1:], rtol=1e-4, atol=1e-5)
+
+
+def test_latents_weigh_every_place_or_only_the_mean():
+    """Shuffled places leave the mean as it is; the weights of places are those of a plain sum."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    for places in ((), (3, 5, 7)):  # 5 x 7 pixels are padded to 6 x 8 and halved once
+        head = SemanticEncoder(2, 4, (1, 2), n_blocks=1, places=places).out
+        features = torch.from_numpy(rng.standard_normal((2, 8, 3, 3, 4)).astype(np.float32))
+        order = torch.from_numpy(rng.permutation(36))
+        shuffled = features.flatten(2)[:, :, order].reshape(features.shape)
+        codes, others = head(features).detach(), head(shuffled).detach()
+        assert bool(torch.isclose(codes, others, atol=1e-6).all()) is not bool(places)
+    weights = head[-1].weight.detach().numpy().reshape(2, 8, 3, 3, 4)
+    bright = functional.silu(head[0](features)).detach().numpy()
+    expected = (weights[None] * bright[:, None]).sum((2, 3, 4, 5)) + head[-1].bias.detach().numpy()
+    np.testing.assert_allclose(codes, expected, atol=1e-5)
 
 
 def test_frames_and_slices_are_where_the_network_wants_them():
@@ -224,6 +242,34 @@ def test_the_loss_is_that_of_the_textbook(images):
     assert float(inside.weight) == int((batch.image > 0).sum())
     expected = ((guessed - added)[batch.image > 0] ** 2).sum()
     assert float(inside.total.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_times_are_drawn_as_stated():
+    """Below a share q of the times lie q / (s - (s - 1) q) of the draws; 1 is plain uniform."""
+    n = 100_000
+    for shift in (0.5, 3.0, 100.0):
+        torch.manual_seed(1)
+        times = draw_times(n, 200, shift, torch.device("cpu")).numpy()
+        assert 0 <= times.min() <= times.max() <= 199
+        for q in (0.1, 0.5, 0.75, 0.95):
+            stated = q / (shift - (shift - 1) * q)
+            assert (times < 200 * q).mean() == pytest.approx(stated, abs=5 * (0.25 / n) ** 0.5)
+    assert 3 / 4 / (3 - 2 * 3 / 4) == 0.5, "half of them in the last quarter, as documented"
+    torch.manual_seed(1)
+    uniform = draw_times(n, 200, 1.0, torch.device("cpu"))
+    torch.manual_seed(1)
+    assert torch.equal(uniform, torch.randint(200, (n,))), "as it was before there was a shift"
+
+
+def test_the_shift_reaches_training():
+    seen = []
+    for shift in (0.01, 1.0, 100.0):
+        network = shaken({"time_shift": shift}).network
+        network.unet.register_forward_pre_hook(lambda _m, given: seen.append(given[1]))
+        torch.manual_seed(2)
+        network(torch.zeros(64, 1, *GRID))
+    early, uniform, late = (float(times.float().mean()) for times in seen)
+    assert early < 15 < 35 < uniform < 65 < 85 < late
 
 
 def test_velocity_and_noise_are_the_same_guess_in_other_words(images):

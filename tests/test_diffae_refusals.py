@@ -39,6 +39,8 @@ def cohort(n: int = 8) -> ArrayImages:
         ({"grid": (8, 8, 4, 6)}, r"the grid is 8x8x4x6.*Choose one slice of a stack"),
         ({"multipliers": (1, 1, 2, 3, 4)}, r"5 multipliers halve 8 voxels 4 times.*At most 4 lev"),
         ({"encoder_multipliers": (1,) * 6}, r"6 encoder_multipliers halve 8 .*=1,1,1,1"),
+        ({"time_shift": 0}, r"time_shift is 0.*0.01 to 100: 1 is uniform, 3 mostly late"),
+        ({"time_shift": 1000.0}, r"time_shift is 1000.*0.01 to 100"),
         ({"multipliers": ()}, r"multipliers is \(\).*Whole numbers above 0"),
         ({"multipliers": (1, 0)}, r"multipliers is \(1, 0\).*Whole numbers above 0"),
     ],
@@ -59,6 +61,8 @@ def test_networks_that_cannot_be_built(tmp_path, given, message):
         ({"guesses": 0}, r"guesses is 0.*from 1"),
         ({"dropout": 1.5}, r"dropout is 1.5"),
         ({"halve": "time"}, r"halve is 'time'.*plane, volume"),
+        ({"pool": "max"}, r"pool is 'max'.*mean, places"),
+        ({"time_shift": float("nan")}, r"time_shift is nan"),
         ({"step": 3}, r"no setting 'step'"),
     ],
 )

@@ -11,7 +11,15 @@ from torch import nn
 
 from imgwas.encoders.base import Batch, NeuralEncoder, Ratio
 from imgwas.encoders.ddim import step_pairs
-from imgwas.encoders.diffae_settings import HALVES, SPANS, DiffAESettings, check_grid, check_levels
+from imgwas.encoders.diffae_settings import (
+    HALVES,
+    SPANS,
+    DiffAESettings,
+    check_grid,
+    check_levels,
+    check_shift,
+    places,
+)
 from imgwas.encoders.diffusion import Schedule
 from imgwas.encoders.networks import semantic, unet
 from imgwas.encoders.networks.diffusion import DiffusionAutoencoder
@@ -56,12 +64,13 @@ class DiffAE(NeuralEncoder):
         s = self.settings
         check_grid(s)
         check_levels(s)
+        check_shift(s)
         schedule = Schedule(s.times)
         for steps in (s.render_steps, s.invert_steps):
             step_pairs(steps, s.times)
         halve = HALVES[s.halve]
         encoder = semantic.SemanticEncoder(
-            s.latents, s.base, s.encoder_multipliers, halve, s.attention, s.blocks
+            s.latents, s.base, s.encoder_multipliers, halve, s.attention, s.blocks, places(s)
         )
         painter = unet.UNet(
             s.latents, s.base, s.multipliers, halve, s.attention, s.time_width, s.dropout,
@@ -71,6 +80,7 @@ class DiffAE(NeuralEncoder):
             encoder, painter, s.grid, s.latents, schedule, frames_first=s.halve == "plane",
             span=SPANS.get(s.intensity) if s.clip else None, render_steps=s.render_steps,
             noise_seed=s.noise_seed, guesses_velocity=s.predicts == "velocity",
+            time_shift=s.time_shift,
         )  # fmt: skip
 
     def losses(self, outputs: Any, batch: Batch) -> dict[str, Ratio]:

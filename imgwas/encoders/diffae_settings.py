@@ -13,6 +13,8 @@ from imgwas.errors import UsageError, explain
 
 #: Lowest and highest intensity under each scaling that has any.
 SPANS: Mapping[str, Span] = {"symmetric": (-1.0, 1.0), "minmax": (0.0, 1.0)}
+#: The smallest shift of times; its inverse is the largest.
+LEAST_SHIFT = 0.01
 #: What is halved between two levels.
 HALVES = {"plane": semantic.PLANE, "volume": semantic.VOLUME}
 
@@ -39,6 +41,11 @@ class DiffAESettings(ImageSettings):
     predicts : {"noise", "velocity"}
         What the U-Net guesses: the noise, as published, or ``sqrt(a) noise - sqrt(1 - a) image``
         (Salimans & Ho 2022), with which small networks learn to paint much sooner.
+    time_shift : float
+        Above 1 training sees late, noisy times more often (Esser et al. 2024); published: 1.
+    pool : {"mean", "places"}
+        What the latents see of the encoder's last feature map: its mean, as published, or every
+        place and frame of it, so that they can tell sizes, shapes and motion apart.
     guesses : int
         Of the noise in a step of the inversion; published: 1.
     clip : bool
@@ -64,6 +71,8 @@ class DiffAESettings(ImageSettings):
     render_steps: int = 100
     invert_steps: int = 100
     predicts: Literal["noise", "velocity"] = "noise"
+    time_shift: float = 1.0
+    pool: Literal["mean", "places"] = "mean"
     guesses: int = 2
     clip: bool = True
     noise_seed: int = 1
@@ -80,6 +89,25 @@ def check_grid(s: DiffAESettings) -> None:
                 do="Choose one slice of a stack of cines",
             )
         )
+
+
+def check_shift(s: DiffAESettings) -> None:
+    """Refuse shifts that no time follows from."""
+    if not LEAST_SHIFT <= s.time_shift <= 1 / LEAST_SHIFT:
+        raise UsageError(
+            explain(
+                f"time_shift is {s.time_shift:g}",
+                expected=f"{LEAST_SHIFT:g} to {1 / LEAST_SHIFT:g}: 1 is uniform, 3 mostly late",
+            )
+        )
+
+
+def places(s: DiffAESettings) -> tuple[int, ...]:
+    """Voxels along the axes as the encoder sees them, if it weighs every place; else none."""
+    if s.pool == "mean":
+        return ()
+    x, y, last = s.grid[0], s.grid[1], s.grid[-1]
+    return (last, x, y) if s.halve == "plane" else (x, y, last)
 
 
 def check_levels(s: DiffAESettings) -> None:

@@ -54,6 +54,32 @@ class Schedule:
         return 1.0 if time < 0 else float(self.levels[time])
 
 
+def draw_times(n: int, n_times: int, shift: float, device: torch.device) -> torch.Tensor:
+    """Draw the times of n training images: uniform, or mostly late.
+
+    A uniform number u becomes ``s u / (1 + (s - 1) u)``, s the shift, as a share of the times [1]_:
+    below a share q lie ``q / (s - (s - 1) q)`` of the draws. At late times hardly anything of the
+    image is left, and what the network guesses of it comes from the code.
+
+    Parameters
+    ----------
+    n, n_times : int
+    shift : float
+        1 is uniform, as published for diffusion autoencoders; 3 puts half of the draws into the
+        last quarter of the times.
+    device : torch.device
+
+    References
+    ----------
+    .. [1] Esser et al. (2024), ICML: the shift of times for larger pictures.
+    """
+    if shift == 1:
+        return torch.randint(n_times, (n,), device=device)
+    share = torch.rand(n, device=device)
+    late = shift * share / (1 + (shift - 1) * share)
+    return (late * n_times).long().clamp(max=n_times - 1)
+
+
 def add_noise(
     image: torch.Tensor, noise: torch.Tensor, times: torch.Tensor, levels: torch.Tensor
 ) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from imgwas.encoders import ddim
-from imgwas.encoders.diffusion import Schedule, add_noise
+from imgwas.encoders.diffusion import Schedule, add_noise, draw_times
 from imgwas.encoders.networks.semantic import SemanticEncoder
 from imgwas.encoders.networks.unet import UNet
 
@@ -33,6 +33,8 @@ class DiffusionAutoencoder(nn.Module):
         Of the noise that :meth:`decode` starts from.
     guesses_velocity : bool
         The U-Net guesses ``sqrt(a) noise - sqrt(1 - a) image`` in place of the noise [1]_.
+    time_shift : float
+        Of the times of training, see :func:`~imgwas.encoders.diffusion.draw_times`.
 
     Notes
     -----
@@ -52,14 +54,14 @@ class DiffusionAutoencoder(nn.Module):
     def __init__(
         self, encoder: SemanticEncoder, unet: UNet, grid: Sequence[int], n_latents: int,
         schedule: Schedule, *, frames_first: bool, span: ddim.Span, render_steps: int,
-        noise_seed: int, guesses_velocity: bool = False,
+        noise_seed: int, guesses_velocity: bool = False, time_shift: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.encoder, self.unet = encoder, unet
         self.grid, self.schedule = tuple(grid), schedule
         self.frames_first, self.span = frames_first, span
         self.render_steps, self.noise_seed = render_steps, noise_seed
-        self.guesses_velocity = guesses_velocity
+        self.guesses_velocity, self.time_shift = guesses_velocity, time_shift
         levels = torch.as_tensor(schedule.levels, dtype=torch.float32)
         self.register_buffer("levels", levels, persistent=False)
         self.register_buffer("latent_mean", torch.zeros(n_latents))
@@ -83,7 +85,7 @@ class DiffusionAutoencoder(nn.Module):
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Add noise at random times and guess it: (guess, truth), each (batch, 1, *grid)."""
         clean = self.arranged(image)
-        times = torch.randint(self.schedule.n_times, (len(image),), device=image.device)
+        times = draw_times(len(image), self.schedule.n_times, self.time_shift, image.device)
         noise = torch.randn_like(clean)
         noisy = add_noise(clean, noise, times, self.levels)
         guessed = self.unet(noisy, times, self.encoder.encode(clean))

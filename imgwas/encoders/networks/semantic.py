@@ -2,7 +2,7 @@
 
 Residual blocks of one convolution, halving within the plane only (of a brain, all three axes),
 attention where a plane of 128 pixels has 16 and in the middle, group norm, and the mean over what
-is left. Modules bear the names that published checkpoints use.
+is left, or a weight for each place of it. Modules bear the names that published checkpoints use.
 """
 
 from __future__ import annotations
@@ -104,6 +104,9 @@ class SemanticEncoder(nn.Module):
         Level with attention, from 0; one that is not there leaves that of the middle.
     n_blocks : int
         Of each level.
+    places : sequence of int, optional
+        Voxels along the axes of every volume that will come. The latents then weigh each place and
+        frame of the last feature map by itself; without it they see the mean, as published.
 
     References
     ----------
@@ -114,6 +117,7 @@ class SemanticEncoder(nn.Module):
     def __init__(
         self, latents: int = 128, base: int = 32, multipliers: Sequence[int] = MULTIPLIERS,
         halve: tuple[int, ...] = PLANE, attention: int = ATTENTION_LEVEL, n_blocks: int = BLOCKS,
+        places: Sequence[int] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         self.multiples = tuple(n ** (len(multipliers) - 1) for n in halve)
@@ -132,10 +136,13 @@ class SemanticEncoder(nn.Module):
         self.middle_block = nn.Sequential(
             OneConvBlock(now, now), Attention(now), OneConvBlock(now, now)
         )
-        self.out = nn.Sequential(
-            group_norm(now), nn.SiLU(), nn.AdaptiveAvgPool3d(1),
-            nn.Conv3d(now, latents, 1), nn.Flatten(),
-        )  # fmt: skip
+        pooled: list[nn.Module] = [
+            nn.AdaptiveAvgPool3d(1), nn.Conv3d(now, latents, 1), nn.Flatten()
+        ]  # fmt: skip
+        if places:
+            left = [-(-n // m) for n, m in zip(places, self.multiples, strict=True)]
+            pooled = [nn.Flatten(), nn.Linear(now * math.prod(left), latents)]
+        self.out = nn.Sequential(group_norm(now), nn.SiLU(), *pooled)
 
     def encode(self, cine: torch.Tensor) -> torch.Tensor:
         """(batch, 1, frames, x, y) to (batch, latents)."""
