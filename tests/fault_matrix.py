@@ -429,10 +429,12 @@ def processes() -> Iterator[Row]:
     yield row("I10", "the scheduler is lost", "resumes from the folder", "20",
               f"{LAUNCH}test_the_scheduler_is_killed",
               "test_dispatch.py::test_the_scheduler_goes_away")
-    yield row("I11", "out of memory", "the words, and fewer --threads", "2",
+    yield row("I11", "out of memory", "one block at a time, then halved; else the words", "0 or 2",
+              "test_within_memory.py::test_halved_buffers_change_no_byte",
+              "test_within_memory.py::test_a_block_that_fits_alone_is_computed_alone",
+              "test_within_memory.py::test_a_part_whose_worker_was_killed_begins_with_less",
               "test_cli_bad_inputs.py::test_out_of_memory_says_so",
-              f"{LAUNCH}test_errors_on_workers",
-              missing="the block is not halved and tried again")
+              f"{LAUNCH}test_errors_on_workers")
     yield row("I12", "walltime of a job, requeueing", "as I5; tasks go on", "143",
               f"{RESUME}test_a_signal_leaves_a_resumable_folder_and_says_so",
               "test_workflows.py::test_the_array_script_under_kills_and_requeues")

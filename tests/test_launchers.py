@@ -454,7 +454,8 @@ def test_a_hundred_thousand_parts_on_threads(tmp_path, monkeypatch, capsys):
     from imgwas.association import engines
 
     monkeypatch.setattr(engines, "PartBuilder", NoBuilder)
-    monkeypatch.setattr(engines, "scan_rows", lambda *_: None)
+    monkeypatch.setattr(engines, "scan_within_memory", lambda *_, **__: None)
+    monkeypatch.setattr(engines, "publish_within_memory", lambda part, digest: part.publish(digest))
     monkeypatch.setattr(engines, "_workspace", lambda *_: None)
     monkeypatch.setattr(engines, "_run_blocks", plain(engines._run_blocks))
     n: list[int] = []

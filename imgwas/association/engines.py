@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from imgwas.association import attempts
 from imgwas.association.blocks import Workspace
 from imgwas.association.devices import choose_devices
 from imgwas.association.folder import read_receipt
-from imgwas.association.parts import PartBuilder, scan_rows
+from imgwas.association.parts import PartBuilder
 from imgwas.association.task import ScanTask, load_task
+from imgwas.association.within_memory import publish_within_memory, scan_within_memory
 from imgwas.errors import ImgwasError
 from imgwas.types import Genotypes
 
@@ -106,7 +107,7 @@ class _UnderWay:
             n, finished = future.result()
             self.on_variants(n)
             if finished is not None:
-                self.parts.add(self.writer.submit(finished.publish, self.digest))
+                self.parts.add(self.writer.submit(publish_within_memory, finished, self.digest))
         self.blocks -= done
         self.parts -= done
 
@@ -126,23 +127,24 @@ def _run_blocks(
     n, finished = 0, False
     for index in blocks:
         rows = builder.block_rows[index]
-        finished = builder.add(index, scan_rows(task, rows, _workspace(task)))
+        finished = builder.add(index, scan_within_memory(task, rows, partial(_workspace, task)))
         n += len(rows)
     return n, builder if finished else None
 
 
-def _workspace(task: ScanTask) -> Workspace:
-    """Buffers of this thread, for this task."""
+def _workspace(task: ScanTask, halvings: int = 0) -> Workspace:
+    """Buffers of this thread, for this task; once they are small they stay so."""
     held = getattr(_thread, "workspace", None)
-    if held is None or held[0] is not task:
-        held = _thread.workspace = (task, make_workspace(task))
-    return held[1]
+    if held is None or held[0] is not task or held[1] < halvings:
+        held = _thread.workspace = None
+        held = _thread.workspace = (task, halvings, make_workspace(task, halvings))
+    return held[2]
 
 
-def make_workspace(task: ScanTask) -> Workspace:
+def make_workspace(task: ScanTask, halvings: int = 0) -> Workspace:
     """Buffers on the processor, or on one of the devices of the task."""
     settings = task.settings
-    sizes = settings.block_size, task.n_bytes, settings.dtype
+    sizes = settings.block_size >> halvings, task.n_bytes, settings.dtype
     devices = choose_devices(settings.device)
     if devices == ("cpu",):
         return Workspace(*sizes)
@@ -185,7 +187,7 @@ def _run_or_explain(part: int, *, out: Path, digest: str, **inputs: Any) -> Rece
         return {"part": part, "died": True, "error": f"its worker died {begun} times"}
     attempts.begin(out, part)
     try:
-        receipt = run_part(part, out=out, digest=digest, **inputs)
+        receipt = run_part(part, out=out, digest=digest, halvings=begun, **inputs)
     except ImgwasError:
         attempts.end(out, part)
         raise
@@ -196,11 +198,16 @@ def _run_or_explain(part: int, *, out: Path, digest: str, **inputs: Any) -> Rece
     return receipt | {"seconds": time.monotonic() - start}
 
 
-def run_part(part: int, *, folder: Path, out: Path, genotypes: Genotypes, digest: str) -> Receipt:
-    """Compute one part in this process; the function that every cluster runs."""
+def run_part(
+    part: int, *, folder: Path, out: Path, genotypes: Genotypes, digest: str, halvings: int = 0
+) -> Receipt:
+    """Compute one part in this process; the function that every cluster runs.
+
+    With buffers halved so many times: a part that took its worker down may be too large for it.
+    """
     task = load_task(folder, out, genotypes, digest)
-    builder = PartBuilder(task, part)
+    builder, workspace = PartBuilder(task, part), partial(_workspace, task)
     with threadpool_limits(1, user_api="blas"):
         for index, rows in enumerate(builder.block_rows):
-            builder.add(index, scan_rows(task, rows, _workspace(task)))
-    return builder.publish(digest)
+            builder.add(index, scan_within_memory(task, rows, workspace, halvings=halvings))
+    return publish_within_memory(builder, digest)

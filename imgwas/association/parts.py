@@ -57,7 +57,7 @@ def scan_rows(task: ScanTask, rows: np.ndarray, workspace: Workspace) -> BlockRe
     pieces, sums = [], BlockSums.none()
     for start, stop in _runs(block.kinds):
         kind = int(block.kinds[start])
-        pieces.append(block.take(slice(start, stop)).test(kind, workspace))
+        pieces.append(_test(block, start, stop, workspace))
         if task.settings.heritability and DESIGNS[kind] == AUTOSOME:
             add_products(sums, jackknife_of(task, rows[start:stop]), pieces[-1], workspace)
     groups = [_join_groups(list(group)) for group in zip(*pieces, strict=True)]
@@ -74,6 +74,18 @@ def scan_rows(task: ScanTask, rows: np.ndarray, workspace: Workspace) -> BlockRe
         omnibus=_omnibus(task, block.kinds, pieces),
         sums=sums,
     )
+
+
+def _test(block: VariantBlock, start: int, stop: int, workspace: Workspace) -> list[GroupResult]:
+    """Test a run of one kind, in steps where the buffers are smaller than it."""
+    kind, step = int(block.kinds[start]), workspace.block_size
+    steps = [
+        block.take(slice(at, min(at + step, stop))).test(kind, workspace)
+        for at in range(start, stop, step)
+    ]
+    if len(steps) == 1:
+        return steps[0]
+    return [_join_groups(list(group)) for group in zip(*steps, strict=True)]
 
 
 def _omnibus(
@@ -162,7 +174,6 @@ class PartBuilder:
     def publish(self, digest: str) -> dict[str, Any]:
         """Write the part, then its receipt; return the receipt."""
         blocks = [result for result in self._results if result is not None]
-        self._results = []
         table = part_table(self.task, blocks)
         content = encode_part(table)
         path = part_path(self.task.out, self.part)
@@ -182,6 +193,7 @@ class PartBuilder:
         if self.task.settings.heritability:
             receipt["probes"] = publish_sums(self.task, self.part, self._sums)
         publish_json(receipt_path(self.task.out, self.part), sealed(receipt))
+        self._results = []
         return receipt
 
 
