@@ -284,6 +284,9 @@ def test_a_map_of_another_form_is_refused(unnamed, tmp_path):
     path.write_text("a,b,c\n1,2,3\n")
     with pytest.raises(MalformedError, match=r"has the columns a, b, c.* headed chromosome"):
         export(unnamed, tmp_path, rsids=path)
+    path.write_text("chromosome,position,ref,alt,rsid\n")
+    with pytest.raises(MalformedError, match=r"names of columns and nothing under them"):
+        export(unnamed, tmp_path, rsids=path)
     with pytest.raises(OpenError, match=r"map of rs numbers .* does not exist"):
         export(unnamed, tmp_path, rsids=tmp_path / "absent.txt")
 

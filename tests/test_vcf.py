@@ -114,6 +114,7 @@ def test_a_cache_elsewhere(tmp_path):
         (CALLS.replace("0/1", "0/1/1"), "3 chromosomes"),
         (CALLS + "1\t9\t.\tT\tTC\t.\t.\t.\tGT\t./.\t0/0\t0\n", r"a.vcf:8 has 12 columns.*has 13"),
         (CALLS[:-3], "ends within a line"),
+        (DOSES.replace("0.9", "0.\0009"), r"a.vcf:\d+ has a zero byte"),
         ("", "no variant"),
     ],
 )

@@ -194,6 +194,8 @@ def _check_columns(path: Path, lines: Iterable[bytes]) -> None:
     expected, whole = -1, True
     for number, line in enumerate(lines, start=1):
         whole = line.endswith(b"\n")
+        if b"\0" in line:  # where the library that parses it ends a text
+            raise MalformedError(explain(f"{path}:{number} has a zero byte", do="Copy it again"))
         if line.startswith(b"##"):
             continue
         if expected < 0:

@@ -86,6 +86,8 @@ def read_rsid_map(path: str | Path) -> RsidMap:
         for name, headings in _HEADINGS.items()
     }
     if all(index is not None for index in found.values()):
+        if len(columns[0]) == 1:
+            raise MalformedError(explain(f"{path} has names of columns and nothing under them"))
         return _by_place({n: columns[i].slice(1) for n, i in found.items() if i is not None})
     if len(columns) == 2:
         return RsidMap(_flat(columns[0]), _only_rsids(_flat(columns[1])), by_place=False)
