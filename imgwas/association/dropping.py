@@ -65,6 +65,7 @@ def _recheck(block: GroupBlock, found: _Moments) -> None:
         r2 = found.numerator**2 / (found.residual[:, None] * found.trait_squares)
         dof = (block.n_called - found.rank - 1)[:, None]
         large = (r2 > LARGE_R2) | (r2 * dof > LARGE_T**2 * (1 - r2))
+        large |= found.trait_squares < DOUBTFUL_SHARE  # what is left beside a lost outlier
     tested = block.reason == TESTED
     for row in np.flatnonzero(tested & (doubtful | large.any(axis=1))):
         residual, numerator, squares = _in_double(block, row)

@@ -16,10 +16,12 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from imgwas import native
 from imgwas.association import attempts
 from imgwas.association.blocks import Workspace
 from imgwas.association.devices import choose_devices
 from imgwas.association.folder import read_receipt
+from imgwas.association.integers import IntegerWorkspace
 from imgwas.association.parts import PartBuilder
 from imgwas.association.task import ScanTask, load_task
 from imgwas.association.within_memory import publish_within_memory, scan_within_memory
@@ -147,6 +149,8 @@ def make_workspace(task: ScanTask, halvings: int = 0) -> Workspace:
     sizes = settings.block_size >> halvings, task.n_bytes, settings.dtype
     devices = choose_devices(settings.device)
     if devices == ("cpu",):
+        if native.library() and settings.precision == "single" and task.has_calls:
+            return IntegerWorkspace(sizes[0], task.n_bytes, task.panels)
         return Workspace(*sizes)
     from imgwas.association.device import DeviceWorkspace
 

@@ -23,6 +23,7 @@ from typing import Literal
 
 import numpy as np
 
+from imgwas import native
 from imgwas.association.blocks import (
     DOUBTFUL_SHARE,
     EXPLAINED,
@@ -149,9 +150,9 @@ def solve_filling(block: GroupBlock, matrix: np.ndarray) -> GroupResult:
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = np.sqrt(residual)
         weight = (block.sign / scale).astype(matrix.dtype)
-    t = _t_from_products(product[:, :k], weight, group.dof)
+    t, largest = _t_from_products(product, k, weight, group.dof)
     if matrix.dtype != np.float64:
-        _recheck_large(block, t)
+        _recheck_large(block, t, largest)
     untested = block.reason != TESTED
     t[untested] = np.nan
     n = np.full(len(t), group.n, np.int64)
@@ -169,18 +170,23 @@ def solve_filling(block: GroupBlock, matrix: np.ndarray) -> GroupResult:
     )
 
 
-def _t_from_products(numerator: np.ndarray, weight: np.ndarray, dof: int) -> np.ndarray:
-    """``t = r sqrt(dof / (1 - r^2))`` in place of a copy, with r clamped below one."""
-    limit = 1 - np.finfo(numerator.dtype).eps
+def _t_from_products(
+    product: np.ndarray, n_traits: int, weight: np.ndarray, dof: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """``t = r sqrt(dof / (1 - r^2))``, r clamped below one, and the largest |t| of each variant."""
+    if product.dtype == np.float32 and native.library() is not None:
+        return native.t_statistics(product, n_traits, weight, dof)
+    limit = 1 - np.finfo(product.dtype).eps
     with np.errstate(invalid="ignore", divide="ignore"):
-        r = numerator * weight[:, None]
+        r = product[:, :n_traits] * weight[:, None]
         np.clip(r, -limit, limit, out=r)
         rest = np.multiply(r, r)
         np.subtract(1, rest, out=rest)
         np.sqrt(rest, out=rest)
         np.divide(r, rest, out=r)
-    r *= r.dtype.type(np.sqrt(max(dof, 0)))
-    return np.asarray(r)
+        r *= r.dtype.type(np.sqrt(max(dof, 0)))
+        largest = np.fmax.reduce(np.abs(r), axis=1, initial=0)
+    return np.asarray(r), largest
 
 
 def _recheck_residual(block: GroupBlock, residual: np.ndarray) -> np.ndarray:
@@ -206,20 +212,17 @@ def _residual_in_double(block: GroupBlock, rows: np.ndarray, dosage: np.ndarray)
     return np.asarray(np.einsum("vp,vp->v", rest, rest))
 
 
-def _recheck_large(block: GroupBlock, t: np.ndarray) -> None:
+def _recheck_large(block: GroupBlock, t: np.ndarray, largest: np.ndarray) -> None:
     """Compute large t statistics again, entry by entry, so that companions cannot change them."""
     dof = block.group.dof
     if dof < 1:
         return
     bound = min(LARGE_T, float(np.sqrt(dof * LARGE_R2 / (1 - LARGE_R2))))
-    with np.errstate(invalid="ignore"):
-        large = (np.abs(t) > bound) | block.faint[:, None]
-    large[block.reason != TESTED] = False
-    rows = np.flatnonzero(large.any(axis=1))
-    for row in rows:
+    faint = block.faint
+    for row in np.flatnonzero(((largest > bound) | faint) & (block.reason == TESTED)):
         dosage = block.rows_in_double(np.array([row]))
         residual = _residual_in_double(block, np.array([row]), dosage)[0]
         centred = dosage[0] - block.mean[row]
-        for column in np.flatnonzero(large[row]):
+        for column in np.flatnonzero((np.abs(t[row]) > bound) | faint[row]):
             r = block.sign[row] * np.dot(centred, block.group.traits[:, column]) / np.sqrt(residual)
             t[row, column] = r * np.sqrt(dof / max(1 - r * r, np.finfo(np.float64).eps))

@@ -19,6 +19,7 @@ from imgwas.arrow import string_scalar, to_numpy
 from imgwas.association.blocks import GroupArrays
 from imgwas.association.correlation import null_correlation
 from imgwas.association.design import Design, restrict
+from imgwas.association.integers import Panels
 from imgwas.association.kernel import MissingPolicy
 from imgwas.association.probing import jackknife_blocks, with_probes
 from imgwas.files import publish, publish_json, read_json
@@ -159,6 +160,16 @@ class ScanTask:
             )
             for kind, groups in self.groups.items()
         }
+
+    @cached_property
+    def panels(self) -> Panels:
+        """Matrices of the product as whole numbers, made once per process when asked for."""
+        return Panels()
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether genotypes are hard calls."""
+        return isinstance(self.genotypes, PackedGenotypes)
 
     @cached_property
     def people(self) -> dict[str, np.ndarray]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imgwas import native
 from imgwas.shapes import Bool, Int64, UInt8
 
-_LOW_BITS = np.uint64(0x5555555555555555)
 _PAIRS = np.uint64(0x3333333333333333)
 _NIBBLES = np.uint64(0x0F0F0F0F0F0F0F0F)
 #: Words that are counted at once, so that intermediate arrays stay in the cache.
@@ -86,16 +86,10 @@ def count_packed(
         From :func:`pack_mask`. Without it every two-bit slot counts, padding included.
     """
     n_variants, n_bytes = packed.shape
-    words = _as_words(packed)
-    slots = None if mask is None else _as_words(mask[None])[0] & _LOW_BITS
     n_slots = 4 * n_bytes if mask is None else int(np.unpackbits(mask).sum()) // 2
-    bits = np.empty((3, n_variants), np.int64)
-    rows = max(1, _CACHED_WORDS // max(words.shape[1], 1))
-    buffer = np.empty((3, min(rows, n_variants), words.shape[1]), np.uint64)
-    for start in range(0, n_variants, rows):
-        some = words[start : start + rows]
-        bits[:, start : start + rows] = _count_bits(some, slots, buffer[:, : len(some)])
-    n_low, n_high, n_both = bits
+    slots = np.full(n_bytes, 0x55, np.uint8) if mask is None else mask & np.uint8(0x55)
+    count = _count_plain if native.library() is None else _count_compiled
+    n_low, n_high, n_both = count(packed, slots)
     return GenotypeCounts(
         n_effect_homozygote=np.full(n_variants, n_slots) - n_low - n_high + n_both,
         n_heterozygote=n_high - n_both,
@@ -104,15 +98,31 @@ def count_packed(
     )
 
 
-def _count_bits(words: np.ndarray, slots: np.ndarray | None, buffer: np.ndarray) -> np.ndarray:
-    """People with the low bit, the high bit, and both bits set."""
+def _count_compiled(packed: np.ndarray, slots: np.ndarray) -> np.ndarray:
+    """People with the low bit, the high bit, and both bits set, by variant."""
+    packed = np.ascontiguousarray(packed)
+    bits = np.empty((3, len(packed)), np.int64)
+    native.count(packed, _as_words(slots[None])[0], bits)
+    return bits
+
+
+def _count_plain(packed: np.ndarray, slots: np.ndarray) -> np.ndarray:
+    """The same without the compiled library."""
+    words, counted = _as_words(packed), _as_words(slots[None])[0]
+    bits = np.empty((3, len(packed)), np.int64)
+    rows = max(1, _CACHED_WORDS // max(words.shape[1], 1))
+    buffer = np.empty((3, min(rows, len(packed)), words.shape[1]), np.uint64)
+    for start in range(0, len(packed), rows):
+        some = words[start : start + rows]
+        bits[:, start : start + rows] = _count_bits(some, counted, buffer[:, : len(some)])
+    return bits
+
+
+def _count_bits(words: np.ndarray, slots: np.ndarray, buffer: np.ndarray) -> np.ndarray:
     low, high, both = buffer
-    np.bitwise_and(words, _LOW_BITS, out=low)
+    np.bitwise_and(words, slots, out=low)
     np.right_shift(words, np.uint64(1), out=high)
-    high &= _LOW_BITS
-    if slots is not None:
-        low &= slots
-        high &= slots
+    high &= slots
     np.bitwise_and(low, high, out=both)
     return _popcount(buffer)
 
