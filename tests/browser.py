@@ -18,7 +18,18 @@ from pathlib import Path
 from typing import Any
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-PROGRAM = next((path for name in _NAMES if (path := shutil.which(name))), None)
+
+
+def _is_one(path: str) -> bool:
+    """Whether a program says its version: some systems have one that only says where to get it."""
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, timeout=120, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and b"Chrom" in done.stdout
+
+
+PROGRAM = next((path for name in _NAMES if (path := shutil.which(name)) and _is_one(path)), None)
 _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
     "--disable-dev-shm-usage", "--disable-background-networking", "--remote-debugging-pipe",
@@ -64,7 +75,7 @@ class Browser:
     def __exit__(self, *_: object) -> None:
         os.close(self._out)
         try:
-            self._process.wait(5)
+            self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -81,7 +92,7 @@ class Browser:
         self.call("Page.navigate", url=path.resolve().as_uri() + anchor)
         self.until("document.readyState === 'complete'")
 
-    def until(self, condition: str, seconds: float = 20) -> None:
+    def until(self, condition: str, seconds: float = 120) -> None:
         """Wait for something to be true."""
         end = time.monotonic() + seconds
         while not self.js(condition):

@@ -180,7 +180,7 @@ def test_nothing_moves(task, monkeypatch):
     start = time.monotonic()
     with pytest.raises(IncompleteError, match="no part was finished within"):
         run(task, FakeClient(lambda key, parts: Lost(key, None)))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60  # and not the ten minutes of its default
 
 
 def test_waiting_in_a_queue_is_not_too_long(task, monkeypatch):

@@ -59,10 +59,31 @@ def parts_of(out: Path) -> dict[str, str]:
     }
 
 
-def start(home: Path, out: str, *more: str) -> subprocess.Popen:
-    """Start the command as a program of its own that hears Ctrl-C."""
+#: The command, except that it writes no more parts than ``most`` before the file ``go`` is there:
+#: however slow the one who watches is, the run is not over before it can be hit.
+HELD = """
+import runpy, sys, time
+from pathlib import Path
+from imgwas.association.parts import PartBuilder
+
+folder, most, go = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+publish = PartBuilder.publish
+
+def held(builder, digest):
+    while len(list((folder / "parts").glob("*.ok.json"))) >= most and not go.exists():
+        time.sleep(0.002)
+    return publish(builder, digest)
+
+PartBuilder.publish = held
+sys.argv = ["imgwas", *sys.argv[4:]]
+runpy.run_module("imgwas_cli.main", run_name="__main__")
+"""
+
+
+def start(home: Path, out: str, most: int) -> subprocess.Popen:
+    """Start the command as a program of its own that hears Ctrl-C, and waits after some parts."""
     return subprocess.Popen(
-        [sys.executable, "-m", "imgwas_cli.main", *COMMAND, "--out", out, *more],
+        [sys.executable, "-c", HELD, out, str(most), f"{out}.go", *COMMAND, "--out", out],
         cwd=home,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -82,7 +103,7 @@ def wait_for_parts(process: subprocess.Popen, out: Path, n: int) -> None:
 def test_kill_minus_nine_then_the_same_command(home, round_):
     out = home / f"killed{round_}"
     after = random.Random(round_).randrange(1, 30)
-    process = start(home, out.name)
+    process = start(home, out.name, after + round_)
     wait_for_parts(process, out, after)
     process.kill()
     process.wait()
@@ -103,9 +124,10 @@ def test_kill_minus_nine_then_the_same_command(home, round_):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_a_resumable_folder_and_says_so(home, number, code):
     out = home / f"signal{code}"
-    process = start(home, out.name)
+    process = start(home, out.name, 5)
     wait_for_parts(process, out, 3)
     process.send_signal(number)
+    out.with_name(f"{out.name}.go").touch()
     said = process.communicate(timeout=60)[1]
     assert process.returncode == code, said
     assert "Traceback" not in said
