@@ -287,8 +287,10 @@ def images() -> Iterator[Row]:
               f"{IMAGE}[E9 ")
     yield row("E10", "a process of the training dies", "named, and nothing hangs", "9",
               "test_encoder_training.py::test_a_process_that_dies_is_named")
-    yield row("E11", "files that change or vanish", "", "4",
-              missing="reads are not tried again; the image fails and the run goes on")
+    yield row("E11", "files that stall, change or vanish", "read again three times; then a failure",
+              "0 or 4", "test_images_steadily.py::test_a_server_that_stalls_costs_nothing_but_time",
+              "test_images_steadily.py::test_a_file_that_is_written_meanwhile_is_read_again",
+              "test_images_steadily.py::test_the_encoding_goes_on_without_the_image")
     yield row("E12", "names of people in headers", "never copied", "0",
               "test_cli_images_bad_inputs.py::test_names_in_headers_are_never_copied")
 

@@ -27,6 +27,7 @@ from imgwas.images.dicom_files import (
 )
 from imgwas.images.folders import find_by_pattern
 from imgwas.images.listing import Dropped, ImageFile, ImageList
+from imgwas.images.steadily import read_steadily
 from imgwas.images.store import Cine
 from imgwas.images.ukb import find_zips
 
@@ -113,6 +114,11 @@ def read_dicom_cine(
     """
     check_option("series", series, ["error", "first", "last"])
     load_pydicom()
+    shown = _masked(file)
+    return read_steadily(file.path, shown, lambda: _read_series(file, view, n_frames, series))
+
+
+def _read_series(file: ImageFile, view: str, n_frames: int, series: str) -> Cine:
     with open_dicom(file.path) as files, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote what the file holds
         headers = [h for name in files.names if (h := read_header(files, name)) is not None]

@@ -19,6 +19,7 @@ import numpy as np
 from imgwas.errors import MalformedError, OpenError, ReadError, UsageError, explain
 from imgwas.files import publish_bytes
 from imgwas.images.listing import ImageFile
+from imgwas.images.steadily import read_steadily
 from imgwas.shapes import Float32, Float64
 
 #: Voxels that a volume may have; 1 mm brains have 7 million, cines 0.8 million.
@@ -96,11 +97,17 @@ def read_volume(image: ImageFile | Path | str, *, dimensions: tuple[int, ...] = 
     Raises
     ------
     OpenError, ReadError
-        If the file is absent or reading fails.
+        If the file is absent, reading fails, or it changes meanwhile; an ``ImageFile`` is tried
+        four times.
     MalformedError
         If it is no NIfTI, damaged, of another number of axes, or holds values that are not finite.
     """
-    file = image if isinstance(image, ImageFile) else ImageFile("", Path(image))
+    if isinstance(image, ImageFile):  # listed a while ago, often on a server
+        return read_steadily(image.path, image.shown, lambda: _read_volume(image, dimensions))
+    return _read_volume(ImageFile("", Path(image)), dimensions)
+
+
+def _read_volume(file: ImageFile, dimensions: tuple[int, ...]) -> Volume:
     with _Opened(file) as (stream, size):
         header = _header(stream, size, file.shown)
         _check_dimensions(header.grid, dimensions, file.shown)

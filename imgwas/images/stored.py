@@ -6,6 +6,7 @@ import numpy as np
 
 from imgwas.images.listing import ImageFile
 from imgwas.images.nifti import Volume, read_volume
+from imgwas.images.steadily import read_steadily
 
 
 def is_stored(file: ImageFile) -> bool:
@@ -17,7 +18,7 @@ def read_stored(file: ImageFile) -> Volume:
     """Read a series as a volume (x, y, slices, frames); it knows voxel sizes and no place."""
     from imgwas.images.store import read_cine
 
-    cine = read_cine(file)
+    cine = read_steadily(file.path, file.shown, lambda: read_cine(file))
     affine = np.diag([*(size if size > 0 else 1.0 for size in cine.spacing), 1.0])
     return Volume(np.ascontiguousarray(cine.values, np.float32), affine)
 

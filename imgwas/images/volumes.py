@@ -59,8 +59,12 @@ class VolumeImages(Images):
         """Names, sizes and times of the files in one digest, and how they were prepared."""
         identity = hashlib.sha256()
         for file in self.files:
-            status = file.path.stat()
-            line = f"{file.sample_id}\t{file.name}\t{status.st_size}\t{status.st_mtime_ns}\n"
+            try:
+                status = file.path.stat()
+                state = f"{status.st_size}\t{status.st_mtime_ns}"
+            except OSError:  # told when the file is read
+                state = "absent"
+            line = f"{file.sample_id}\t{file.name}\t{state}\n"
             identity.update(line.encode("utf-8", "surrogateescape"))
         return {"n": len(self), "files": identity.hexdigest(), "recipe": self.recipe}
 
