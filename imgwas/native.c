@@ -19,7 +19,7 @@
 #define HAVE_VECTORS 0
 #endif
 
-enum { ROWS = 6, TILE = 4, LANES = 16, QUADS = 1024 };
+enum { ROWS = 6, TILE = 4, LANES = 16, QUADS = 1024, AHEAD = 4 };
 
 /* What one product works on; the same fields, in the same order, as in integers.py. */
 typedef struct {
@@ -37,9 +37,10 @@ typedef struct {
     int64_t sparse_below;   /* a variant with fewer carriers is added up person by person */
     float *out;             /* (variants, columns) */
     int32_t *sums;          /* scratch: (variants rounded up to 6, 16 * n_vectors) */
-    uint8_t *decoded;       /* scratch: (variants rounded up to 6, 4 * min(bytes, 2048)) */
+    uint8_t *decoded;       /* scratch: (variants rounded up to 6, 4 * min(bytes, 1024)) */
     int64_t *dense;         /* scratch: (variants) */
     double *gathered;       /* scratch: (2, columns) */
+    int32_t *people;        /* scratch: (8 * bytes) */
 } product_t;
 
 int64_t imgwas_native_version(void) { return 1; }
@@ -134,15 +135,31 @@ VECTOR static void multiply_dense(const product_t *p, int64_t n_dense) {
     }
 }
 
-/* Add the numbers of every person whose code has the bits of `which` set in `low`. */
-VECTOR static void add_people(const product_t *p, int64_t byte, uint32_t which, double *total) {
-    while (which) {
-        int person = __builtin_ctz(which) >> 1;
-        which &= which - 1;
-        const int32_t *numbers = p->numbers + (4 * byte + person) * p->n_columns;
-        for (int64_t c = 0; c < p->n_columns; c++)
+/* Add the numbers of some people, whose rows lie anywhere: fetched some people ahead. */
+VECTOR static void add_people(const product_t *p, int64_t n, double *total) {
+    int64_t size = p->n_columns * (int64_t)sizeof(int32_t);
+    for (int64_t i = 0; i < n; i++) {
+        if (i + AHEAD < n) {
+            const char *next = (const char *)(p->numbers + p->people[i + AHEAD] * p->n_columns);
+            for (int64_t byte = 0; byte < size; byte += 64)
+                __builtin_prefetch(next + byte);
+        }
+        const int32_t *numbers = p->numbers + p->people[i] * p->n_columns;
+        int64_t c = 0;
+        for (; c + 8 <= p->n_columns; c += 8) {
+            __m512d some = _mm512_cvtepi32_pd(_mm256_loadu_si256((const void *)(numbers + c)));
+            _mm512_storeu_pd(total + c, _mm512_add_pd(_mm512_loadu_pd(total + c), some));
+        }
+        for (; c < p->n_columns; c++)
             total[c] += numbers[c];
     }
+}
+
+/* Append the people of a byte whose low bit is set. */
+static int64_t list_people(const product_t *p, int64_t n, int64_t byte, uint32_t low) {
+    for (; low; low &= low - 1)
+        p->people[n++] = (int32_t)(4 * byte + (__builtin_ctz(low) >> 1));
+    return n;
 }
 
 static int64_t carriers(const uint8_t *coded, int64_t n) {
@@ -167,21 +184,25 @@ static int64_t copies(const uint8_t *coded, int64_t n) {
 
 /* Carriers one by one: once for a copy, twice for two. */
 VECTOR static void add_carriers(const product_t *p, const uint8_t *coded, double *total) {
+    int64_t n = 0;
     for (int64_t byte = 0; byte < p->n_bytes; byte++) {
         uint32_t code = coded[byte], any = ~code & 0x55u;
-        if (!any)
-            continue;
-        add_people(p, byte, any, total);
-        add_people(p, byte, any & ~(code >> 1), total);
+        if (any) {
+            n = list_people(p, n, byte, any);
+            n = list_people(p, n, byte, any & ~(code >> 1));
+        }
     }
+    add_people(p, n, total);
 }
 
 VECTOR static void add_missing(const product_t *p, const uint8_t *coded, double *total) {
+    int64_t n = 0;
     for (int64_t byte = 0; byte < p->n_bytes; byte++) {
         uint32_t code = coded[byte], gone = code & ~(code >> 1) & 0x55u;
         if (gone)
-            add_people(p, byte, gone, total);
+            n = list_people(p, n, byte, gone);
     }
+    add_people(p, n, total);
 }
 
 /* Whole numbers from the digits: all three are offset, so that a product of bytes may be unsigned.

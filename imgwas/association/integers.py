@@ -40,8 +40,10 @@ LARGEST = 2**23 - 1
 OUTLYING = 16.0
 #: As in imgwas/native.c.
 ROWS, TILE, LANES, QUADS = 6, 4, 16, 1024
-#: Adding up the numbers of a carrier takes so many times what a person costs in the product.
-CARRIER_COST = 12.0
+#: Adding up the numbers of a carrier takes so many times what a person costs in the product,
+#: and twice that where the numbers are too many to stay in the cache.
+CARRIER_COST = 14.0
+CACHED_BYTES = 16 << 20
 
 
 class _Product(ctypes.Structure):
@@ -65,6 +67,7 @@ class _Product(ctypes.Structure):
         ("decoded", ctypes.c_void_p),
         ("dense", ctypes.c_void_p),
         ("gathered", ctypes.c_void_p),
+        ("people", ctypes.c_void_p),
     )
 
 
@@ -158,6 +161,7 @@ class IntegerWorkspace(Workspace):
         rows = -(-block_size // ROWS) * ROWS
         self._decoded = np.empty(rows * 4 * min(n_bytes, QUADS), np.uint8)
         self._dense = np.empty(block_size, np.int64)
+        self._people = np.empty(8 * n_bytes, np.int32)
         self._scratch: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def load(self, coded: UInt8[np.ndarray, "variants bytes"]) -> None:
@@ -182,7 +186,7 @@ class IntegerWorkspace(Workspace):
         out = self._products.get(n_columns)
         if out is None:
             out = self._products[n_columns] = np.empty((self.block_size, n_columns), np.float32)
-        share = LANES * panel.n_vectors / (n_columns * CARRIER_COST * 3)
+        cost = CARRIER_COST * (1 if panel.numbers.nbytes < CACHED_BYTES else 2)
         arguments = _Product(
             coded=self._coded.ctypes.data,
             n_variants=len(self._coded),
@@ -195,12 +199,13 @@ class IntegerWorkspace(Workspace):
             fine=panel.fine.ctypes.data,
             n_fine=len(panel.fine),
             filled=None if self._filled is None else self._filled.ctypes.data,
-            sparse_below=int(n_people * share),
+            sparse_below=int(n_people / cost),
             out=out.ctypes.data,
             sums=sums.ctypes.data,
             decoded=self._decoded.ctypes.data,
             dense=self._dense.ctypes.data,
             gathered=gathered.ctypes.data,
+            people=self._people.ctypes.data,
         )
         self._multiply(ctypes.byref(arguments))
         return out
