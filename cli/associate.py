@@ -12,10 +12,10 @@ import click
 from imgwas_cli import launchers, logs, options
 from imgwas_cli.genotype_input import GENOTYPES, check_named, open_named, source_and_options
 from imgwas_cli.options import FILE, CommaList, Command
+from imgwas_cli.running import check_pairs, choose_progress
 
 if TYPE_CHECKING:
     from imgwas.association import Selection
-    from imgwas.association.progress import Progress
     from imgwas.types import Covariates, DosageGenotypes, Genotypes, Latents, PackedGenotypes
 
 logger = logging.getLogger("imgwas.cli")
@@ -62,7 +62,7 @@ GROUPS = {
         "max_levels",
         "check",
     ],
-    "Output": ["out", "resume", "overwrite", "break_lock", "quiet", "verbose"],
+    "Output": ["out", "resume", "overwrite", "break_lock", "on_part", "quiet", "verbose"],
     "Compute": ["device", "threads", "part_size", *launchers.NAMES],
     "Jobs of a cluster": launchers.CLUSTER,
 }
@@ -172,6 +172,11 @@ GROUPS = {
 @click.option("--resume", is_flag=True, help="Insist that --out holds a run to continue.")
 @click.option("--overwrite", is_flag=True, help="Start anew where --out holds another run.")
 @click.option("--break-lock", is_flag=True, help="Take over the folder of a run known to be dead.")
+@click.option(
+    "--on-part",
+    metavar="PROGRAM",
+    help="Called as PROGRAM OUT FILE... for each finished part: to copy it elsewhere.",
+)
 @options.scan_device
 @options.threads
 @launchers.launchers
@@ -235,11 +240,11 @@ def _associate(given: dict[str, Any]) -> None:
             client=client,
             part=part,
             command=["imgwas", *sys.argv[1:]],
-            progress=choose_progress(quiet=given["quiet"]),
+            progress=choose_progress(quiet=given["quiet"], on_part=given["on_part"]),
             **{name: given[name] for name in _PASSED},
         )
     if given["check"] and not sumstats.is_partial:
-        _check(
+        check_pairs(
             sumstats,
             genotypes,
             without_training_people(latents, given["training_people"]),
@@ -252,31 +257,6 @@ def _associate(given: dict[str, Any]) -> None:
         logger.info("next: the other tasks; the last one finishes, or the same with --finish")
     else:
         _say_what_next(sumstats, given["out"])
-
-
-#: A pair further from statsmodels than this, in standard errors, is a bug.
-APART = 1e-3
-
-
-def _check(*inputs: Any, **options: Any) -> None:
-    from imgwas.association.selfcheck import check_scan
-    from imgwas.errors import ImgwasError, explain
-
-    table = check_scan(*inputs, **options)
-    worst = table.iloc[int(table["difference"].argmax())]
-    logger.info(
-        "checked  %d pairs with statsmodels: t and beta agree within %.1e standard errors",
-        len(table),
-        worst["difference"],
-    )
-    if not worst["difference"] < APART:
-        raise ImgwasError(
-            explain(
-                f"{worst['variant_id']} x {worst['latent']} has t {worst['t']:.6g} here and "
-                f"{worst['t_statsmodels']:.6g} in statsmodels",
-                do="Please report it with the log file of this run",
-            )
-        )
 
 
 _PASSED = (
@@ -299,13 +279,6 @@ _PASSED = (
 )
 
 
-def choose_progress(*, quiet: bool) -> Progress:
-    """Choose a bar on a terminal, and lines in the log elsewhere."""
-    from imgwas.association.progress import BarProgress, LogProgress
-
-    return BarProgress() if sys.stderr.isatty() and not quiet else LogProgress()
-
-
 def _check_options(given: dict[str, Any]) -> None:
     from imgwas.errors import InconsistentError, UsageError, explain
 
@@ -318,6 +291,8 @@ def _check_options(given: dict[str, Any]) -> None:
                 raise UsageError(f"--{option.replace('_', '-')} needs --covar FILE.")
     launchers.check(given)
     launchers.share_of(given["part"])
+    if given["on_part"]:
+        choose_progress(quiet=True, on_part=given["on_part"])
     if given["resume"] and not (given["out"] / "run.json").exists():
         raise InconsistentError(
             explain(f"{given['out']} holds no run to resume", do="Leave out --resume to start one")

@@ -101,7 +101,7 @@ def _encode(cohort: ImageCohort, out: Path, given: dict[str, Any]) -> tuple[Load
 def _scan(cohort: ImageCohort, latents: Latents, out: Path) -> tuple[SumStats, Loci]:
     """Scan all latents, and find loci by the test of all of them together."""
     import numpy as np
-    from imgwas_cli.associate import choose_progress
+    from imgwas_cli.running import choose_progress
 
     import imgwas
 

@@ -16,6 +16,7 @@ from imgwas_cli.options import FILE, stack
 if TYPE_CHECKING:
     from distributed import Client
 
+    from imgwas.association.progress import Progress
     from imgwas.types import Images
 
 logger = logging.getLogger("imgwas.cli")
@@ -120,3 +121,38 @@ def choose_people(images: Images, given: dict[str, Any]) -> Images:
             )
         )
     return SubsetImages(images, rows)
+
+
+def choose_progress(*, quiet: bool, on_part: str | None = None) -> Progress:
+    """Choose a bar on a terminal, and lines in the log elsewhere; a program may be told too."""
+    from imgwas.association.handing_over import HandingOver
+    from imgwas.association.progress import BarProgress, LogProgress
+
+    shown = BarProgress() if sys.stderr.isatty() and not quiet else LogProgress()
+    return HandingOver(on_part, shown) if on_part else shown
+
+
+#: A pair further from statsmodels than this, in standard errors, is a bug.
+APART = 1e-3
+
+
+def check_pairs(*inputs: Any, **options: Any) -> None:
+    """Compare some pairs of a scan with statsmodels."""
+    from imgwas.association.selfcheck import check_scan
+    from imgwas.errors import ImgwasError, explain
+
+    table = check_scan(*inputs, **options)
+    worst = table.iloc[int(table["difference"].argmax())]
+    logger.info(
+        "checked  %d pairs with statsmodels: t and beta agree within %.1e standard errors",
+        len(table),
+        worst["difference"],
+    )
+    if not worst["difference"] < APART:
+        raise ImgwasError(
+            explain(
+                f"{worst['variant_id']} x {worst['latent']} has t {worst['t']:.6g} here and "
+                f"{worst['t_statsmodels']:.6g} in statsmodels",
+                do="Please report it with the log file of this run",
+            )
+        )

@@ -58,7 +58,7 @@ def test_on_the_command_line(tmp_path, monkeypatch):
     done = command_line(*command, folder=tmp_path)
     assert done.code == 0, done.text
     assert "checked  30 pairs with statsmodels: t and beta agree within" in done.text
-    monkeypatch.setattr("imgwas_cli.associate.APART", 0)
+    monkeypatch.setattr("imgwas_cli.running.APART", 0)
     done = command_line(*command, folder=tmp_path)
     assert done.code == 60
     assert "in statsmodels" in done.text
