@@ -74,7 +74,7 @@ def local_cluster(workers: int, *, memory_limit: str | None = None) -> Iterator[
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",
                 worker_dashboard_address="127.0.0.1:0",
-                memory_limit=memory_limit or "auto",
+                memory_limit=memory_limit or memory_share(workers),
                 silence_logs=logging.ERROR,
             )
     except (OSError, RuntimeError) as error:
@@ -85,6 +85,18 @@ def local_cluster(workers: int, *, memory_limit: str | None = None) -> Iterator[
         ) from error
     with cluster, Client(cluster) as client:
         yield client
+
+
+def memory_share(workers: int) -> int:
+    """Bytes for each of some workers of this machine, with room for the program that starts them.
+
+    Dask divides by the cores, however few workers there are: with many cores and little memory
+    they would be stopped while they import.
+    """
+    from dask.system import CPU_COUNT
+    from distributed.system import MEMORY_LIMIT
+
+    return int(MEMORY_LIMIT // min(workers + 1, CPU_COUNT))
 
 
 _GUARD = explain(

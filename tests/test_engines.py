@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pickle
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
 import imgwas
-from imgwas.cluster import local_cluster
+from imgwas.cluster import local_cluster, memory_share
 from tests.cli_cohort import imgwas as command_line
 
 SCAN = {"part_size": 200}
@@ -87,6 +87,13 @@ def test_local_cluster_listens_to_this_machine_only():
     assert all(re.match(r"tcp://127\.0\.0\.1:\d+$", address) for address in addresses)
 
 
+@pytest.mark.parametrize(("workers", "cores", "share"), [(2, 64, 3), (2, 2, 2), (9, 4, 4)])
+def test_memory_is_divided_by_workers_and_not_by_cores(monkeypatch, workers, cores, share):
+    monkeypatch.setattr("dask.system.CPU_COUNT", cores)
+    monkeypatch.setattr("distributed.system.MEMORY_LIMIT", 12_000_000_000)
+    assert memory_share(workers) == 12_000_000_000 // share
+
+
 def test_the_task_holds_no_genotypes_and_is_private(cohort, tmp_path):
     with local_cluster(1) as client:
         scan(cohort, tmp_path / "out", client=client)
@@ -117,15 +124,16 @@ def cluster_of_processes(folder: Path, n_workers: int):
             *("--no-dashboard", "--scheduler-file", str(address_file)),
         )
     ]
-    processes += [
-        start(
-            *("dask_worker", "--scheduler-file", str(address_file), "--nthreads", "1"),
-            *("--no-dashboard", "--host", "127.0.0.1", "--local-directory", str(folder)),
-        )
-        for _ in range(n_workers)
-    ]
     try:
-        yield address_file, processes[1:]
+        address = address_in(address_file, processes[0])
+        processes += [
+            start(
+                *("dask_worker", address, "--nthreads", "1", "--no-dashboard"),
+                *("--host", "127.0.0.1", "--local-directory", str(folder)),
+            )
+            for _ in range(n_workers)
+        ]
+        yield address
     finally:
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
@@ -133,23 +141,30 @@ def cluster_of_processes(folder: Path, n_workers: int):
             process.wait()
 
 
+def address_in(path: Path, scheduler: subprocess.Popen) -> str:
+    """Wait until a scheduler has written where it is, the whole of it."""
+    while scheduler.poll() is None:
+        with contextlib.suppress(OSError, ValueError):
+            return str(json.loads(path.read_text())["address"])
+        time.sleep(0.05)
+    raise AssertionError("the scheduler ended")
+
+
 def test_a_scheduler_and_workers_of_other_programs(cohort, digests, tmp_path):
     from distributed import Client
 
-    with cluster_of_processes(tmp_path, 2) as (address_file, _):
-        deadline = time.monotonic() + 60
-        while not address_file.exists() and time.monotonic() < deadline:
-            threading.Event().wait(0.1)
-        with Client(scheduler_file=str(address_file), timeout="60s") as client:
-            client.wait_for_workers(2, timeout=60)
-            results = scan(cohort, tmp_path / "out", client=client)
-            address = client.scheduler.address
-            done = command_line(
-                *("associate", "--bfile", cohort.bfile, "--latents", cohort.latents),
-                *("--covar", cohort.covariates, "--part-size", 200),
-                *("--scheduler", address, "--out", "joined"),
-                folder=tmp_path,
-            )
+    with (
+        cluster_of_processes(tmp_path, 2) as address,
+        Client(address, timeout="120s") as client,
+    ):
+        client.wait_for_workers(2, timeout=120)
+        results = scan(cohort, tmp_path / "out", client=client)
+        done = command_line(
+            *("associate", "--bfile", cohort.bfile, "--latents", cohort.latents),
+            *("--covar", cohort.covariates, "--part-size", 200),
+            *("--scheduler", address, "--out", "joined"),
+            folder=tmp_path,
+        )
     assert results.digest() == digests["mean"]
     assert done.code == 0, done.text
     assert imgwas.open_sumstats(tmp_path / "joined").digest() == digests["mean"]

@@ -221,7 +221,7 @@ FAULTS = [
     Fault("A23 no such prefix", OpenError,
           r"nowhere.bed, .*nowhere.bim, .*nowhere.fam not found.*tried ", nothing, path="nowhere"),
     Fault("A23 no such bed", OpenError, r"other.bed, .*not found", nothing, path="other.bed"),
-    Fault("A23 no bim", OpenError, r"^\S*set.bim not found", absent(BIM)),
+    Fault("A23 no bim", OpenError, r"^/[^:;]*set.bim not found", absent(BIM)),
     Fault("A23 no chromosome", OpenError, r"no file matches .*c\{chr\}.*sex chromosomes", nothing,
           path="c{chr}"),
     Fault("A23 bed is a folder", OpenError, r"set.bed cannot be opened \(Is a directory\)",

@@ -161,8 +161,10 @@ def test_many_groups_at_once_are_each_group_alone(missing, monkeypatch):
     assert len(shared) == (5 if missing else 1)
     for group, found in zip(groups, together, strict=True):
         (alone,) = scan(dosage, [group], dtype=np.float32, block=192)
-        assert np.array_equal(found.t, alone.t)
-        for name in ("effect_allele_frequency", "scale", "n", "dof", "reason"):
+        # products of another width are rounded in another order on some processors
+        np.testing.assert_allclose(found.t, alone.t, rtol=3e-6, atol=1e-5)
+        np.testing.assert_allclose(found.scale, alone.scale, rtol=1e-6)
+        for name in ("effect_allele_frequency", "n", "dof", "reason"):
             assert np.array_equal(getattr(found, name), getattr(alone, name), equal_nan=True)
 
 

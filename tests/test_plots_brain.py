@@ -411,7 +411,7 @@ def test_mp4_frames_are_handed_to_ffmpeg_whole_and_even(tmp_path, monkeypatch):
     programs = tmp_path / "bin"
     programs.mkdir()
     monkeypatch.setenv("PATH", str(programs), prepend=":")
-    stand_in(programs, f'echo "$@" > {tmp_path}/said; for last; do :; done; cat > "$last"')
+    stand_in(programs, f'echo "$@" > "{tmp_path}/said"; for last; do :; done; cat > "$last"')
     path = plots.cine_film(tmp_path / "heart.mp4", heart(3), heart(5), dpi=51)
     said = (tmp_path / "said").read_text().split()
     width, height = map(int, said[said.index("-s") + 1].split("x"))
