@@ -19,7 +19,7 @@
 #define HAVE_VECTORS 0
 #endif
 
-enum { ROWS = 6, TILE = 4, LANES = 16, QUADS = 1024, AHEAD = 4 };
+enum { ROWS = 6, TILE = 4, LANES = 16, QUADS = 1024, AHEAD = 4, VARIANTS = 384 };
 
 /* What one product works on; the same fields, in the same order, as in integers.py. */
 typedef struct {
@@ -36,9 +36,9 @@ typedef struct {
     const double *filled;   /* (variants): what a missing call counts, or NULL for nothing */
     int64_t sparse_below;   /* a variant with fewer carriers is added up person by person */
     float *out;             /* (variants, columns) */
-    int32_t *sums;          /* scratch: (variants rounded up to 6, 16 * n_vectors) */
-    uint8_t *decoded;       /* scratch: (variants rounded up to 6, 4 * min(bytes, 1024)) */
-    int64_t *dense;         /* scratch: (variants) */
+    int32_t *sums;          /* scratch: (384, 16 * n_vectors) */
+    uint8_t *decoded;       /* scratch: (384, 4 * min(bytes, 1024)) */
+    int64_t *dense;         /* scratch: (384) */
     double *gathered;       /* scratch: (2, columns) */
     int32_t *people;        /* scratch: (8 * bytes) */
 } product_t;
@@ -229,10 +229,11 @@ VECTOR static void finish(const product_t *p, int64_t variant, double *total, do
         out[c] = (float)(total[c] * p->scale[c]);
 }
 
-VECTOR void imgwas_native_product(const product_t *p) {
+/* Some variants, so few that their decoded calls and sums stay in the cache. */
+VECTOR static void multiply_some(const product_t *p, int64_t first, int64_t last) {
     double *total = p->gathered, *missing = p->gathered + p->n_columns;
     int64_t n_dense = 0, stride = LANES * p->n_vectors;
-    for (int64_t variant = 0; variant < p->n_variants; variant++) {
+    for (int64_t variant = first; variant < last; variant++) {
         const uint8_t *coded = p->coded + variant * p->n_bytes;
         if (carriers(coded, p->n_bytes) >= p->sparse_below) {
             p->dense[n_dense++] = variant;
@@ -247,6 +248,13 @@ VECTOR void imgwas_native_product(const product_t *p) {
         const uint8_t *coded = p->coded + p->dense[i] * p->n_bytes;
         join_digits(p, p->sums + i * stride, 8388608.0 * (double)copies(coded, p->n_bytes), total);
         finish(p, p->dense[i], total, missing);
+    }
+}
+
+VECTOR void imgwas_native_product(const product_t *p) {
+    for (int64_t first = 0; first < p->n_variants; first += VARIANTS) {
+        int64_t last = first + VARIANTS;
+        multiply_some(p, first, last < p->n_variants ? last : p->n_variants);
     }
 }
 

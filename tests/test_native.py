@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import imgwas
 from imgwas import native
 from imgwas.association import integers
 from imgwas.association.blocks import Workspace, missing_positions
 from imgwas.association.integers import IntegerWorkspace, Panel, Panels
 from imgwas.association.kernel import scan_block
+from imgwas.files import read_json
+from imgwas.genotypes import ArrayGenotypes
 from imgwas.genotypes import counts as counting
 from imgwas.genotypes.counts import count_packed, pack_mask
+from tests.genetic_models import polygenic_study
 from tests.oracles import codes_of
 from tests.test_kernel import cohort, group_of
 
@@ -224,3 +231,30 @@ def test_a_library_of_another_version_is_done_without(monkeypatch):
     assert path is not None
     monkeypatch.setattr(native, "VERSION", native.VERSION + 1)
     assert native._opened(path) is None
+
+
+@compiled
+def test_a_scan_without_the_library_gives_the_same_answers(tmp_path, monkeypatch):
+    """Several blocks, computed at once with the library; rare variants, missing calls, X."""
+    study = polygenic_study(300, 2100, 3, seed=4, missing=0.02)
+    names = ["1"] * 2000 + ["X"] * 100
+    variants = study.genotypes.variants.set_column(0, "chromosome", pa.array(names))
+    sex = np.random.default_rng(0).integers(1, 3, 300).astype(np.int8)
+    people = replace(study.genotypes.samples, sex=sex)
+    genotypes = ArrayGenotypes(study.dosage.astype(np.float32), variants, people)
+    for name in ("with", "without"):
+        if name == "without":
+            monkeypatch.setattr(native, "library", lambda: None)
+        imgwas.associate(genotypes, study.latents, study.covariates, out=tmp_path / name)
+    parts = [tmp_path / name / "parts" for name in ("with", "without")]
+    first, second = (pq.read_table(part / "part-00000.parquet") for part in parts)
+    assert first.column_names == second.column_names
+    for column in first.column_names:
+        one, other = (t[column].to_numpy(zero_copy_only=False) for t in (first, second))
+        if one.dtype.kind == "f":
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+        else:
+            np.testing.assert_array_equal(one, other)
+    receipts = [read_json(part / "part-00000.ok.json") for part in parts]
+    assert receipts[0]["input_sha256"] == receipts[1]["input_sha256"]
+    assert receipts[0]["digest"] == receipts[1]["digest"]

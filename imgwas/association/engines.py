@@ -16,7 +16,6 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from imgwas import native
 from imgwas.association import attempts
 from imgwas.association.blocks import Workspace
 from imgwas.association.devices import choose_devices
@@ -32,8 +31,8 @@ Receipt = dict[str, Any]
 _thread = threading.local()
 #: Threads take turns with the devices.
 _turns = itertools.count()
-#: Blocks that a thread computes before it reports: fewer reports, less waiting for one another.
-BLOCKS_PER_JOB = 4
+#: What a thread computes before it reports: fewer reports, less waiting for one another.
+VARIANTS_PER_JOB = 1536
 
 
 def run_on_threads(
@@ -118,8 +117,9 @@ def _jobs(task: ScanTask, parts: Sequence[int]) -> Iterator[tuple[PartBuilder, r
     for part in parts:
         builder = PartBuilder(task, part)
         n_blocks = len(builder.block_rows)
-        for start in range(0, n_blocks, BLOCKS_PER_JOB):
-            yield builder, range(start, min(start + BLOCKS_PER_JOB, n_blocks))
+        step = max(1, VARIANTS_PER_JOB // task.block_size)
+        for start in range(0, n_blocks, step):
+            yield builder, range(start, min(start + step, n_blocks))
 
 
 def _run_blocks(
@@ -146,10 +146,10 @@ def _workspace(task: ScanTask, halvings: int = 0) -> Workspace:
 def make_workspace(task: ScanTask, halvings: int = 0) -> Workspace:
     """Buffers on the processor, or on one of the devices of the task."""
     settings = task.settings
-    sizes = settings.block_size >> halvings, task.n_bytes, settings.dtype
+    sizes = task.block_size >> halvings, task.n_bytes, settings.dtype
     devices = choose_devices(settings.device)
     if devices == ("cpu",):
-        if native.library() and settings.precision == "single" and task.has_calls:
+        if task.multiplies_integers:
             return IntegerWorkspace(sizes[0], task.n_bytes, task.panels)
         return Workspace(*sizes)
     from imgwas.association.device import DeviceWorkspace

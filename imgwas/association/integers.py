@@ -39,7 +39,7 @@ LARGEST = 2**23 - 1
 #: A column whose largest entry is more root mean squares than this gets a fourth digit.
 OUTLYING = 16.0
 #: As in imgwas/native.c.
-ROWS, TILE, LANES, QUADS = 6, 4, 16, 1024
+TILE, LANES, QUADS, VARIANTS = 4, 16, 1024, 384
 #: Adding up the numbers of a carrier takes so many times what a person costs in the product,
 #: and twice that where the numbers are too many to stay in the cache.
 CARRIER_COST = 14.0
@@ -158,9 +158,8 @@ class IntegerWorkspace(Workspace):
         self._filled: np.ndarray | None = None
         self._gaps: Gaps | None = None
         self._is_decoded = False
-        rows = -(-block_size // ROWS) * ROWS
-        self._decoded = np.empty(rows * 4 * min(n_bytes, QUADS), np.uint8)
-        self._dense = np.empty(block_size, np.int64)
+        self._decoded = np.empty(VARIANTS * 4 * min(n_bytes, QUADS), np.uint8)
+        self._dense = np.empty(VARIANTS, np.int64)
         self._people = np.empty(8 * n_bytes, np.int32)
         self._scratch: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
@@ -222,7 +221,6 @@ class IntegerWorkspace(Workspace):
     def _scratch_of(self, n_vectors: int, n_columns: int) -> tuple[np.ndarray, np.ndarray]:
         held = self._scratch.get((n_vectors, n_columns))
         if held is None:
-            rows = -(-self.block_size // ROWS) * ROWS
-            held = np.empty((rows, LANES * n_vectors), np.int32), np.empty((2, n_columns))
+            held = np.empty((VARIANTS, LANES * n_vectors), np.int32), np.empty((2, n_columns))
             self._scratch[n_vectors, n_columns] = held
         return held

@@ -250,7 +250,7 @@ class _Prober:
         missing_rows = min(len(task.rows), task.settings.part_size) - small.settings.part_size
         peak += int(held * max(0, missing_rows))
         shared = {
-            "part_core_s": block_s * task.settings.part_size / task.settings.block_size,
+            "part_core_s": block_s * task.settings.part_size / task.block_size,
             "worker_bytes": peak - (self.threads - 1) * buffers,
         }
         return Plan(
@@ -286,7 +286,7 @@ class _Prober:
             for rows in blocks:
                 scan_rows(task, rows, engines._workspace(task))
         computed = sum(map(len, blocks))
-        return (time.monotonic() - begin) / computed * task.settings.block_size
+        return (time.monotonic() - begin) / computed * task.block_size
 
     def _small(self, block_s: float) -> ScanTask:
         """The same scan of as many blocks as there is time for, spread over the file."""
@@ -295,12 +295,17 @@ class _Prober:
         blocks = _spread(task, wanted)
         rows = np.concatenate(blocks)
         per_part = -(-len(blocks) // max(2, min(len(blocks), 2 * self.threads)))
-        size = min(task.settings.part_size, per_part * task.settings.block_size)
+        size = min(task.settings.part_size, per_part * task.block_size)
         small = replace(
             task, rows=rows, out=self.place, settings=replace(task.settings, part_size=size)
         )
         at = np.searchsorted(task.rows, rows)
-        known = {"matrices": task.matrices, "omnibus": task.omnibus, "kinds": task.kinds[at]}
+        known = {
+            "matrices": task.matrices,
+            "panels": task.panels,
+            "omnibus": task.omnibus,
+            "kinds": task.kinds[at],
+        }
         known["jackknife"] = task.jackknife[at] if task.settings.heritability else task.jackknife
         vars(small).update(known)  # what would be computed again for other rows
         return small
@@ -333,7 +338,7 @@ def _is_array(value: Any) -> bool:
 
 def _spread(task: ScanTask, n: int) -> list[np.ndarray]:
     """Whole blocks of the scan, evenly over the file, at most as many as there are."""
-    size = task.settings.block_size
+    size = task.block_size
     total = max(1, len(task.rows) // size)
     chosen = np.unique(np.linspace(0, total - 1, min(n, total)).astype(int))
     return [task.rows[i * size : (i + 1) * size] for i in chosen.tolist()]

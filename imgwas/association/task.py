@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from imgwas import native
 from imgwas.arrow import string_scalar, to_numpy
 from imgwas.association.blocks import GroupArrays
 from imgwas.association.correlation import null_correlation
@@ -30,6 +31,8 @@ from imgwas.types import Genotypes, PackedGenotypes
 
 #: Kinds of variant that need their own design.
 AUTOSOME, X, Y = "autosome", "X", "Y"
+#: Blocks of whole-number products that are computed as one, and bytes of genotypes in them.
+BLOCKS_AT_ONCE, BYTES_AT_ONCE = 4, 16 << 20
 #: Below this share of people in use, the others are cut out of every block before decoding.
 COMPACT_BELOW = 0.7
 
@@ -47,6 +50,7 @@ class ScanSettings:
     filters: VariantFilters = field(default_factory=VariantFilters)
     omnibus: bool = False
     heritability: bool = False
+    set_hh_missing: bool = False
     device: str = "cpu"
 
     def described(self) -> dict[str, Any]:
@@ -55,6 +59,7 @@ class ScanSettings:
         later = {
             "omnibus": self.omnibus,
             "heritability": self.heritability,
+            "set_hh_missing": self.set_hh_missing,
             "device": kind != "cpu",
         }
         fields = asdict(self) | {"device": kind}
@@ -119,8 +124,30 @@ class ScanTask:
     def blocks(self, part: int) -> Iterator[np.ndarray]:
         """Rows of the genotype file, block by block."""
         start, stop = self.part_range(part)
-        for at in range(start, stop, self.settings.block_size):
-            yield self.rows[at : min(at + self.settings.block_size, stop)]
+        for at in range(start, stop, self.block_size):
+            yield self.rows[at : min(at + self.block_size, stop)]
+
+    @property
+    def multiplies_integers(self) -> bool:
+        """Whether the compiled product of hard calls is used here."""
+        settings = self.settings
+        plain = settings.precision == "single" and settings.device == "cpu"
+        return plain and self.has_calls and native.library() is not None
+
+    @cached_property
+    def block_size(self) -> int:
+        """Variants computed together; no number depends on it but sums for heritability.
+
+        A product of integers needs no buffer of decoded people, so more variants may share what a
+        block costs beside its products.
+        """
+        settings = self.settings
+        if not self.multiplies_integers or settings.heritability:
+            return settings.block_size
+        if settings.missing_genotype == "drop":
+            return settings.block_size
+        room = BYTES_AT_ONCE // (settings.block_size * self.n_bytes)
+        return settings.block_size * max(1, min(room, BLOCKS_AT_ONCE))
 
     @cached_property
     def matrices(self) -> dict[str, list[np.ndarray]]:

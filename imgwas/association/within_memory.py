@@ -130,7 +130,7 @@ def halvings_of(task: ScanTask) -> int:
     narrowest = min(m.shape[1] for matrices in task.matrices.values() for m in matrices)
     times = 0
     while times < MOST_HALVINGS:
-        smaller = settings.block_size >> (times + 1)
+        smaller = task.block_size >> (times + 1)
         if smaller % 16 or smaller * 4 * task.n_bytes * narrowest < LARGE_PRODUCT:
             break
         times += 1
