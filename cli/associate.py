@@ -59,6 +59,7 @@ GROUPS = {
         "precision",
         "omnibus",
         "heritability",
+        "set_hh_missing",
         "max_levels",
         "check",
     ],
@@ -160,6 +161,9 @@ GROUPS = {
     "--heritability",
     is_flag=True,
     help="Also keep what imgwas heritability needs, so that it reads no genotypes.",
+)
+@click.option(
+    "--set-hh-missing", is_flag=True, help="Heterozygous calls of men on X and Y are missing."
 )
 @click.option(
     "--check",
@@ -266,6 +270,7 @@ _PASSED = (
     "residualize_first",
     "omnibus",
     "heritability",
+    "set_hh_missing",
     "min_overlap",
     "training_people",
     "genome_build",

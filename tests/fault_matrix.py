@@ -118,7 +118,9 @@ def genotypes() -> Iterator[Row]:
     yield row("A18", "chr1, 01, 23, X, PAR1, contigs", "one name each", "0",
               "test_genotypes_plink.py::test_chromosomes_have_one_name",
               "test_scan.py::test_sex_chromosomes_use_the_people_and_covariates_documented")
-    yield row("A19", "heterozygous males on X", "", "0", missing="not counted by the scan")
+    yield row("A19", "heterozygous males on X", "counted; --set-hh-missing", "0",
+              "test_haploid.py::test_they_are_counted_and_said",
+              "test_haploid.py::test_set_missing_as_plink_does")
     yield row("A20", "filesets of other people", "the first row that differs, masked", "7",
               f"{BED}[A20 ", f"{CLI}[A20 ",
               "test_cli_check.py::test_every_fileset_of_a_pattern_is_looked_at")

@@ -263,13 +263,24 @@ def totals(task: ScanTask, files: list[dict[str, Any]]) -> dict[str, Any]:
     """Sums over the receipts of all parts, for ``RUN_COMPLETE.json`` and the log."""
     removed: dict[str, int] = {}
     reasons: dict[str, int] = {}
-    n_rows = 0
+    n_rows, of_men = 0, 0
     for receipt in folder.read_receipts(task.out, task.n_parts):
         n_rows += receipt.get("rows", 0)
+        of_men += receipt.get("counts", {}).get("male_heterozygotes", 0)
         for total, key in ((removed, "removed"), (reasons, "reasons")):
             for name, n in receipt.get("counts", {}).get(key, {}).items():
                 total[name] = total.get(name, 0) + n
     for name, n in removed.items():
         logger.info("variants  --%s removed %s", name, f"{n:,}")
     logger.info("variants  %s tested or listed, of %s read", f"{n_rows:,}", f"{len(task.rows):,}")
-    return {"n_variants": n_rows, "removed": removed, "reasons": reasons, "files": files}
+    if of_men:
+        logger.warning(
+            "%s calls of men on X and Y are heterozygous: %s",
+            f"{of_men:,}",
+            "taken for missing"
+            if task.settings.set_hh_missing
+            else "counted as one copy; "
+            "--set-hh-missing takes them for missing, and see imgwas quality for wrong sexes",
+        )
+    found = {"n_variants": n_rows, "removed": removed, "reasons": reasons, "files": files}
+    return found | ({"male_heterozygotes": of_men} if of_men else {})

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from imgwas.arrow import from_numpy, with_nulls
 from imgwas.association.blocks import GroupResult, Workspace
 from imgwas.association.dosage_reading import DosageBlock
+from imgwas.association.haploid import look_at_men
 from imgwas.association.probing import BlockSums, add_products, publish_sums
 from imgwas.association.reading import DESIGNS, PackedBlock, VariantBlock
 from imgwas.association.task import AUTOSOME, ScanTask
@@ -39,6 +40,8 @@ class BlockResult:
     omnibus: dict[str, np.ndarray]
     #: of random vectors, for heritability; empty where not asked for
     sums: BlockSums
+    #: calls of men on X and Y, of all variants that were read
+    male_heterozygotes: int = 0
 
 
 def read_block(task: ScanTask, rows: np.ndarray) -> VariantBlock:
@@ -50,7 +53,7 @@ def read_block(task: ScanTask, rows: np.ndarray) -> VariantBlock:
 
 def scan_rows(task: ScanTask, rows: np.ndarray, workspace: Workspace) -> BlockResult:
     """Read, filter and test the variants of one block."""
-    block = read_block(task, rows)
+    block, of_men = look_at_men(read_block(task, rows))
     keep, removed = block.filtered()
     if not keep.all():
         rows, block = rows[keep], block.take(keep)
@@ -73,6 +76,7 @@ def scan_rows(task: ScanTask, rows: np.ndarray, workspace: Workspace) -> BlockRe
         digest=block.digest,
         omnibus=_omnibus(task, block.kinds, pieces),
         sums=sums,
+        male_heterozygotes=of_men,
     )
 
 
@@ -206,7 +210,9 @@ def _receipt_counts(blocks: list[BlockResult]) -> dict[str, Any]:
         codes, numbers = np.unique(block.groups[0].reason, return_counts=True)
         for code, n in zip(codes.tolist(), numbers.tolist(), strict=True):
             reasons[str(code)] = reasons.get(str(code), 0) + n
-    return {"removed": removed, "reasons": reasons}
+    of_men = sum(block.male_heterozygotes for block in blocks)
+    met = {"male_heterozygotes": of_men} if of_men else {}
+    return {"removed": removed, "reasons": reasons, **met}
 
 
 def part_path(out: Path, part: int) -> Path:

@@ -53,6 +53,7 @@ def associate(
     residualize_first: bool = False,
     omnibus: bool = False,
     heritability: bool = False,
+    set_hh_missing: bool = False,
     min_overlap: float = 0.5,
     training_people: str = "refuse",
     genome_build: str | None = None,
@@ -107,6 +108,9 @@ def associate(
     heritability : bool
         Also multiply the genotypes with random vectors, so that
         :func:`imgwas.heritability_of_scan` needs no pass over the genotypes of its own.
+    set_hh_missing : bool
+        Heterozygous calls of men on X and Y are missing; otherwise they count as one copy. They
+        are counted in any case. Not of dosages.
     min_overlap : float
         Refuse when less than this share of the smaller file is found in the other.
     training_people : {"refuse", "exclude", "allow"}
@@ -183,6 +187,7 @@ def associate(
         residualize_first=residualize_first,
         omnibus=omnibus,
         heritability=heritability,
+        set_hh_missing=set_hh_missing,
         min_overlap=min_overlap,
         training_people=training_people,
         genome_build=genome_build,
@@ -211,6 +216,7 @@ def prepare_run(
     residualize_first: bool = False,
     omnibus: bool = False,
     heritability: bool = False,
+    set_hh_missing: bool = False,
     min_overlap: float = 0.5,
     training_people: str = "refuse",
     genome_build: str | None = None,
@@ -226,7 +232,9 @@ def prepare_run(
     settings = _settings(
         missing_genotype, precision, part_size, rank_normal, residualize_first, filters
     )
-    settings = replace(settings, omnibus=omnibus, heritability=heritability)
+    settings = replace(
+        settings, omnibus=omnibus, heritability=heritability, set_hh_missing=set_hh_missing
+    )
     settings = _on_device(settings, device, genotypes)
     _check_heritability(settings)
     check_quality(genotypes, settings.filters)
