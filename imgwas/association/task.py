@@ -60,7 +60,6 @@ class ScanSettings:
             "omnibus": self.omnibus,
             "heritability": self.heritability,
             "set_hh_missing": self.set_hh_missing,
-            "set_hh_missing": self.set_hh_missing,
             "device": kind != "cpu",
         }
         fields = asdict(self) | {"device": kind}
