@@ -43,6 +43,9 @@ class Command(click.Command):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.example, self.groups = example, groups or {}
+        for param in self.params:
+            if isinstance(param, click.Option) and isinstance(param.type, CommaList):
+                _may_repeat(param)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Name our option for the spelling of another program."""
@@ -97,6 +100,25 @@ class CommaList(click.ParamType):
         if not all(words):
             self.fail(f"{value!r} has an empty entry. Separate names by single commas.", param, ctx)
         return words
+
+
+def _may_repeat(option: click.Option) -> None:
+    """Let ``--variant a --variant b,c`` mean ``--variant a,b,c``, and not the last one alone.
+
+    Options that are ``multiple`` themselves keep their lists apart.
+    """
+    if option.multiple:
+        return
+    after, single = option.callback, option.default
+    option.multiple = True
+    if isinstance(single, str):  # click has its own words for none
+        option.default = (single,)
+
+    def joined(ctx: click.Context, param: click.Parameter, lists: Any) -> Any:
+        words = tuple(word for words in lists or () for word in words) or None
+        return words if after is None else after(ctx, param, words)
+
+    option.callback = joined
 
 
 FILE = click.Path(dir_okay=False, path_type=Path)
