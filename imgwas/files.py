@@ -117,9 +117,11 @@ def _take_name(whole: Path, path: Path) -> bool:
     try:
         os.link(whole, path)
     except OSError as error:
-        if path.exists():
+        if error.errno == errno.EEXIST or path.exists():
             # over a network the first answer may be lost and the second say that it is there
-            return path.samefile(whole)
+            with contextlib.suppress(FileNotFoundError):  # whose it was, it is gone already
+                return path.samefile(whole)
+            return False
         if error.errno not in _NO_LINKS:
             raise
         with held_still(path.parent):

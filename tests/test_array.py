@@ -13,7 +13,7 @@ from imgwas_cli import launchers
 
 import imgwas
 from imgwas.association import folder as run_folder
-from imgwas.errors import InconsistentError, UsageError
+from imgwas.errors import ImgwasError, InconsistentError, UsageError
 from imgwas.files import publish_once
 from imgwas.locks import joined, locked, others, sweep
 from tests.cli_cohort import imgwas as command_line
@@ -232,9 +232,9 @@ def test_one_of_many_takes_over_a_dead_lock(tmp_path):
     """Those who judge the same lock dead must not remove the lock of the one who was quicker."""
     for _ in range(20):
         (tmp_path / ".lock").write_text(json.dumps({"host": os.uname().nodename, "pid": 2**22 + 1}))
-        inside, most, barrier = [], [], threading.Barrier(6)
+        inside, most, odd, barrier = [], [], [], threading.Barrier(6)
 
-        def race(inside=inside, most=most, barrier=barrier) -> None:
+        def race(inside=inside, most=most, odd=odd, barrier=barrier) -> None:
             barrier.wait()
             try:
                 with locked(tmp_path):
@@ -244,12 +244,15 @@ def test_one_of_many_takes_over_a_dead_lock(tmp_path):
                     inside.pop()
             except InconsistentError:
                 pass
+            except ImgwasError as error:
+                odd.append(error)
 
         threads = [threading.Thread(target=race) for _ in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        assert odd == []
         assert most
         assert max(most) == 1
 

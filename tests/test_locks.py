@@ -121,6 +121,19 @@ def test_the_lost_answer_of_a_file_server_is_no_defeat(tmp_path, monkeypatch):
     assert inside(tmp_path) == ["a.json"]
 
 
+def test_a_lock_that_goes_while_one_is_refused_is_no_error(tmp_path, monkeypatch):
+    """Its holder was there when the link was tried, and has gone when one looks whose it is."""
+
+    def refuse(*_: object) -> None:
+        raise error(errno.EEXIST)
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert not publish_once(tmp_path / "a.json", 1)
+    with pytest.raises(LockedError, match="in use by another process"), locked(tmp_path):
+        pass
+    assert inside(tmp_path) == []
+
+
 def test_turns_are_kept_by_the_kernel_and_end_with_their_holder(tmp_path):
     with held_still(tmp_path):
         descriptor = os.open(tmp_path, os.O_RDONLY)
