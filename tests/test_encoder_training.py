@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -185,13 +186,17 @@ def test_validation_loss_is_over_all_held_out_voxels(images, tmp_path):
     assert fitted.history[0]["validation_loss"] == pytest.approx(total / weight, rel=1e-5)
 
 
-def test_two_processes_take_the_steps_of_one(images, tmp_path):
+def test_two_processes_take_the_steps_of_one(images, tmp_path, monkeypatch):
     """The gradient is that of the whole batch; a network without batch norm shows it exactly."""
+    odd = tmp_path / "odd #?%20 ö"
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(odd))  # where the processes meet
     given = {"latents": 8, "patch": 6, "depth": 1, "heads": 2}
     train = {**TRAIN, "epochs": 2, "batch": 8, "learning_rate": 1e-3}
     one = fit("vit-ae", images, out=tmp_path / "1", settings=given, train=train, device="cpu")
     two = fit("vit-ae", images, out=tmp_path / "2", settings=given, train=train, device="cpu",
               devices=2)  # fmt: skip
+    assert not list(odd.glob("imgwas-*"))
     for name, value in weights(one).items():
         np.testing.assert_allclose(weights(two)[name], value, atol=2e-4, err_msg=name)
     for a, b in zip(one.history, two.history, strict=True):

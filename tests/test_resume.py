@@ -128,7 +128,7 @@ def test_a_signal_leaves_a_resumable_folder_and_says_so(home, number, code):
     wait_for_parts(process, out, 3)
     process.send_signal(number)
     out.with_name(f"{out.name}.go").touch()
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=240)[1]
     assert process.returncode == code, said
     assert "Traceback" not in said
     assert f"Stopped by {signal.Signals(number).name}" in said

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,17 +70,17 @@ def run_together(function: Callable[..., None], n: int, device: str, *arguments:
     MissingLibraryError
         If a process could not start or died; its own words are in the message.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     threads = max(1, torch.get_num_threads() // n) if device == "cpu" else 1
     from torch import multiprocessing
     from torch.multiprocessing.spawn import ProcessException
 
     try:
-        multiprocessing.spawn(  # type: ignore[attr-defined,no-untyped-call]
-            _enter, (n, port, device, threads, function, arguments), nprocs=n, join=True
-        )
+        # they meet in a file: a port that is free now may be taken when they come
+        with tempfile.TemporaryDirectory(prefix="imgwas-", ignore_cleanup_errors=True) as folder:
+            meeting = os.path.join(folder, "meeting")  # noqa: PTH118 - what torch takes is text
+            multiprocessing.spawn(  # type: ignore[attr-defined,no-untyped-call]
+                _enter, (n, meeting, device, threads, function, arguments), nprocs=n, join=True
+            )
     except ProcessException as error:
         last = [line for line in str(error).strip().splitlines() if line.strip()][-1]
         raise MissingLibraryError(
@@ -90,16 +90,15 @@ def run_together(function: Callable[..., None], n: int, device: str, *arguments:
 
 
 def _enter(
-    rank: int, n: int, port: int, device: str, threads: int, function: Callable[..., None],
+    rank: int, n: int, meeting: str, device: str, threads: int, function: Callable[..., None],
     arguments: tuple[Any, ...],
 ) -> None:  # fmt: skip
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(threads)
     where = torch.device("cpu") if device == "cpu" else torch.device("cuda", rank)
-    distributed.init_process_group(
-        "gloo" if device == "cpu" else "nccl",
-        init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=n,
-    )  # fmt: skip
+    store = distributed.FileStore(meeting, n)  # type: ignore[attr-defined]
+    backend = "gloo" if device == "cpu" else "nccl"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=n)
     try:
         function(World(rank, n), where, *arguments)
         distributed.barrier()  # nobody leaves while another still talks
