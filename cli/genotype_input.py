@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from imgwas.types import DosageGenotypes, PackedGenotypes
 
 #: Options that name genotypes; one of them is given.
-SOURCES = ("bfile", "bed", "pfile", "bgen", "vcf")
+SOURCES = ("bfile", "bed", "pfile", "bgen", "vcf", "vcz")
 #: Options that go with some of them.
 _OWN = ("bim", "fam", "psam", "sample", "cache", "multiallelic", "allow_nonzero_padding",
         "allow_constant_sample")  # fmt: skip
@@ -30,8 +30,8 @@ def check_named(given: dict[str, Any]) -> None:
     named = [f"--{name}" for name in SOURCES if given.get(name)]
     if len(named) != 1:
         raise UsageError(
-            f"Name the genotypes by one of --bfile PREFIX, --bed FILE, --pfile PREFIX, --bgen FILE "
-            f"and --vcf FILE; {' and '.join(named) or 'none'} is given."
+            f"Name the genotypes by one of --bfile PREFIX, --bed FILE, --pfile PREFIX, "
+            f"--bgen FILE, --vcf FILE and --vcz FOLDER; {' and '.join(named) or 'none'} is given."
         )
 
 

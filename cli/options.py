@@ -178,6 +178,7 @@ genotype_input = stack(
         ),
         click.option("--bgen", metavar="FILE", help="A .bgen file of probabilities."),
         click.option("--vcf", metavar="FILE", help="A .vcf.gz or .bcf file, unpacked once."),
+        click.option("--vcz", metavar="FOLDER", help="A VCF Zarr store (.vcz), unpacked once."),
         click.option("--bim", type=FILE, help="A .bim file of another name."),
         click.option("--fam", type=FILE, help="A .fam file of another name."),
         click.option(
@@ -188,7 +189,9 @@ genotype_input = stack(
             help="Allele to count: column 5 or 6 of the .bim (ALT or REF), or a file of variant id "
             "and allele.",
         ),
-        click.option("--psam", type=FILE, help="A .psam file of another name; sexes for --vcf."),
+        click.option(
+            "--psam", type=FILE, help="A .psam file of another name; sexes for --vcf and --vcz."
+        ),
         click.option(
             "--sample",
             metavar="FILE",
@@ -202,7 +205,7 @@ genotype_input = stack(
             help="Variants of three or more alleles (not of a .bed).",
         ),
         click.option(
-            "--cache", type=FOLDER, help="Where --vcf is unpacked; FILE.imgwas by default."
+            "--cache", type=FOLDER, help="Where --vcf or --vcz is unpacked; FILE.imgwas by default."
         ),
         click.option(
             "--allow-nonzero-padding",

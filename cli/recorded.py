@@ -26,6 +26,7 @@ inputs = stack(
         click.option("--bgen", metavar="FILE", help="The same as a .bgen file."),
         click.option("--sample", metavar="FILE", help="The .sample file of --bgen."),
         click.option("--vcf", metavar="FILE", help="The same as a VCF or BCF file."),
+        click.option("--vcz", metavar="FOLDER", help="The same as a VCF Zarr store."),
         click.option("--latents", type=FILE, help="Latents of the scan, if they moved."),
         click.option("--pheno", type=FILE, help="The same as PLINK or REGENIE text."),
         click.option("--covar", type=FILE, help="Covariates of the scan, if they moved."),

@@ -78,7 +78,7 @@ def calls(store) -> list[list[str]]:
     return [line.split() for line in (store.parent / "store.calls").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("heritability", [False, True])
+@pytest.mark.parametrize("heritability", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_another_machine_goes_on_from_what_was_handed_over(
     cohort, tmp_path, program, store, heritability
 ):

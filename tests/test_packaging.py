@@ -63,6 +63,7 @@ EXTRA_NAMES = (
     "dicom",
     "pgen",
     "vcf",
+    "zarr",
     "film",
     "hdf5",
     "predict",

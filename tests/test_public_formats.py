@@ -88,6 +88,7 @@ def chr22(tmp_path_factory):
     return folder, Latents(trait[:, None], ids, ("t0",))
 
 
+@pytest.mark.slow
 def test_a_public_vcf_is_read_and_scanned_as_by_plink2(chr22, tmp_path):
     """Every call, frequency and t of a trait; 4 variants have more than two alleles."""
     folder, latents = chr22

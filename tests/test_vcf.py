@@ -34,11 +34,16 @@ DOSES = "1\t7\trs7\tG\tA\t.\t.\t.\tGT:DS\t0/1:0.9\t1|1:2\t1:0.75\t./.:.\n"
 MANY = "1\t8\trs8\tG\tA,T\t.\t.\t.\tGT\t0/1\t1/2\t2/2\t0/2\n"
 
 
+def here(*arguments):
+    """Unpack in this process."""
+    return unpack_vcf(*arguments[:4])
+
+
 @pytest.fixture(autouse=True)
 def in_this_process(request, monkeypatch):
     """Spare most tests the process of its own."""
     if "child" not in request.node.name:
-        monkeypatch.setattr("imgwas.genotypes.vcf._in_a_child", unpack_vcf)
+        monkeypatch.setattr("imgwas.genotypes.vcf._in_a_child", here)
 
 
 def vcf(folder, text, name="a.vcf"):
@@ -173,10 +178,10 @@ def test_two_tasks_unpack_at_once(tmp_path, monkeypatch):
 
     def slowly(source, prefix, *rest):
         if not (tmp_path / "a.vcf.imgwas").exists():
-            monkeypatch.setattr("imgwas.genotypes.vcf._in_a_child", unpack_vcf)
+            monkeypatch.setattr("imgwas.genotypes.vcf._in_a_child", here)
             read(source)
             first.append((tmp_path / "a.vcf.imgwas").stat().st_ino)
-        return unpack_vcf(source, prefix, *rest)
+        return here(source, prefix, *rest)
 
     first = []
     monkeypatch.setattr("imgwas.genotypes.vcf._in_a_child", slowly)

@@ -19,6 +19,7 @@ from imgwas.genotypes.pgen import PgenCalls, PgenDosages, open_pgen
 from imgwas.genotypes.plink import PlinkGenotypes, open_plink
 from imgwas.genotypes.text import is_there
 from imgwas.genotypes.vcf import open_vcf
+from imgwas.genotypes.vcz import open_vcz
 from imgwas.types import DosageGenotypes, Genotypes, PackedGenotypes
 
 __all__ = [
@@ -53,6 +54,8 @@ READERS: dict[str, Callable[..., Genotypes]] = {
     ".vcf": open_vcf,
     ".vcf.gz": open_vcf,
     ".bcf": open_vcf,
+    ".vcz": open_vcz,
+    ".zarr": open_vcz,
 }
 #: Options of one reader that others do not take.
 _OWN: dict[Callable[..., Genotypes], tuple[str, ...]] = {
@@ -60,6 +63,7 @@ _OWN: dict[Callable[..., Genotypes], tuple[str, ...]] = {
     open_pgen: ("pvar", "psam", "multiallelic"),
     open_bgen: ("sample", "multiallelic"),
     open_vcf: ("psam", "cache", "multiallelic"),
+    open_vcz: ("psam", "cache", "multiallelic"),
 }
 
 _CHROMOSOMES = [*map(str, range(1, 23)), "X", "Y", "XY", "MT", "23", "24", "25", "26"]
@@ -84,9 +88,9 @@ def open_genotypes(
     Parameters
     ----------
     path : path or sequence of paths
-        A ``.bed``, ``.pgen``, ``.bgen``, ``.vcf.gz`` or ``.bcf`` file, or a PLINK prefix. ``{chr}``
-        in it stands for every chromosome whose file exists, in natural order; a sequence of paths
-        is read as one matrix.
+        A ``.bed``, ``.pgen``, ``.bgen``, ``.vcf.gz`` or ``.bcf`` file, a ``.vcz`` folder, or a
+        PLINK prefix. ``{chr}`` in it stands for every chromosome whose file exists, in natural
+        order; a sequence of paths is read as one matrix.
     bim, fam : path, optional
         Tables of another name than the ``.bed``.
     pvar, psam : path, optional
@@ -94,7 +98,7 @@ def open_genotypes(
     sample : path, optional
         The ``.sample`` file of a ``.bgen``; ``{chr}`` in it as in the path.
     cache : path, optional
-        Folder for what is unpacked of a VCF; beside it by default.
+        Folder for what is unpacked of a VCF or VCF Zarr; beside it by default.
     effect_allele : "a1", "a2" or path
         Allele that is counted: column 5 of the ``.bim``, ALT, the second allele of a ``.bgen``; or
         the other one; or as a file of variant id and allele says.

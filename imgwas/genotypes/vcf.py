@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,21 @@ def open_vcf(path: Path, **options: Any) -> PlinkGenotypes | StoredDosages:
     multiallelic : {"refuse", "skip", "split"}
         What to do about variants of three or more alleles.
     """
+    return open_unpacked(path, _VCF, **options)
+
+
+@dataclass(frozen=True)
+class Unpacking:
+    """How a format is unpacked: what tells that a file is the same, a look at it, a program."""
+
+    stat: Callable[[Path], dict[str, Any]]
+    check: Callable[[Path], None]
+    module: str
+    do: str
+
+
+def open_unpacked(path: Path, how: Unpacking, **options: Any) -> PlinkGenotypes | StoredDosages:
+    """Open what was unpacked of a file, or unpack it first."""
     effect_allele = options.pop("effect_allele", "a1")
     multiallelic = options.pop("multiallelic", "refuse")
     psam, cache = options.pop("psam", None), options.pop("cache", None)
@@ -70,11 +86,11 @@ def open_vcf(path: Path, **options: Any) -> PlinkGenotypes | StoredDosages:
     if not is_there(path):
         raise OpenError(explain(f"{path} not found", do="Check the path"))
     folder = Path(cache) if cache else path.with_name(f"{path.name}.imgwas")
-    stat = file_stat(path)
+    stat = how.stat(path)
     wanted = {"version": _VERSION, "vcf": path.name, **stat, "multiallelic": multiallelic}
     wanted["psam"] = None if psam is None else read_psam(Path(psam))[1]
     if not _is_there(folder, wanted):
-        _unpack(path, folder, wanted, None if psam is None else Path(psam))
+        _unpack(path, folder, wanted, None if psam is None else Path(psam), how)
     prefix = folder / "genotypes"
     if Path(f"{prefix}.bed").exists():
         return open_plink(prefix, effect_allele=effect_allele)
@@ -86,16 +102,18 @@ def _is_there(folder: Path, wanted: dict[str, Any]) -> bool:
     return done.exists() and all(read_json(done).get(k) == v for k, v in wanted.items())
 
 
-def _unpack(path: Path, folder: Path, wanted: dict[str, Any], psam: Path | None) -> None:
+def _unpack(
+    path: Path, folder: Path, wanted: dict[str, Any], psam: Path | None, how: Unpacking
+) -> None:
     """Fill a new folder and put it in place when it is whole."""
-    check_whole(path)
+    how.check(path)
     logger.info("unpacking %s once, to %s", path.name, folder)
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
         raise write_error(folder, error) from error
     try:
-        counts = _in_a_child(path, temporary / "genotypes", wanted["multiallelic"], psam)
+        counts = _in_a_child(path, temporary / "genotypes", wanted["multiallelic"], psam, how)
         for file in temporary.iterdir():  # the same bytes have the same identity another time
             os.utime(file, ns=(wanted["mtime_ns"], wanted["mtime_ns"]))
         publish_json(temporary / "unpacked.json", wanted | {"found": counts})
@@ -122,9 +140,11 @@ def _unpack(path: Path, folder: Path, wanted: dict[str, Any], psam: Path | None)
     )
 
 
-def _in_a_child(path: Path, prefix: Path, multiallelic: str, psam: Path | None) -> dict[str, Any]:
+def _in_a_child(
+    path: Path, prefix: Path, multiallelic: str, psam: Path | None, how: Unpacking
+) -> dict[str, Any]:
     """Unpack in a process of its own: damaged files can crash the library that parses them."""
-    command = [sys.executable, "-m", "imgwas.genotypes.vcf_unpack", str(path), str(prefix)]
+    command = [sys.executable, "-m", how.module, str(path), str(prefix)]
     command += [multiallelic, str(psam or "")]
     done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
     try:
@@ -136,7 +156,7 @@ def _in_a_child(path: Path, prefix: Path, multiallelic: str, psam: Path | None) 
         raise MalformedError(
             explain(
                 f"{path} cannot be unpacked: its reader ended with code {done.returncode} ({last})",
-                do="Check the file: bcftools view FILE > /dev/null",
+                do=how.do,
             )
         )
     if "error" in said:
@@ -210,3 +230,11 @@ def _check_columns(path: Path, lines: Iterable[bytes]) -> None:
             )
     if not whole:
         raise MalformedError(explain(f"{path} ends within a line", do="Copy it again"))
+
+
+_VCF = Unpacking(
+    file_stat,
+    check_whole,
+    "imgwas.genotypes.vcf_unpack",
+    "Check the file: bcftools view FILE > /dev/null",
+)

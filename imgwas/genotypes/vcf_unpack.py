@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ _HALF, _PAD = -1, -2
 
 
 @dataclass
-class _Counts:
+class Counts:
     """What was met on the way."""
 
     variants: int = 0
@@ -64,13 +64,28 @@ def unpack_vcf(path: Path, prefix: Path, multiallelic: str, psam: Path | None) -
         ids = tuple(reader.samples)
     except Exception as error:
         raise MalformedError(explain(f"{path} has no readable header ({error})")) from error
+    counts = Counts()
+    found = _variants(path, reader, counts)
+    return unpack_variants(path, prefix, multiallelic, psam, ids=ids, found=found, counts=counts)
+
+
+def unpack_variants(
+    path: Path,
+    prefix: Path,
+    multiallelic: str,
+    psam: Path | None,
+    *,
+    ids: tuple[str, ...],
+    found: Iterable[Any],
+    counts: Counts,
+) -> dict[str, Any]:
+    """Write variants that are as cyvcf2 gives them, whoever read them."""
     people = _people(path, ids, psam)
     if not len(people):
         raise MalformedError(explain(f"{path} holds no people, only sites"))
-    counts = _Counts()
     with ExitStack() as stack:
         add: Callable[[np.ndarray], object] | None = None
-        for variant in _variants(path, reader, counts):
+        for variant in found:
             for allele in _alleles(path, variant, multiallelic, counts):
                 codes = _codes(path, variant, allele, len(people), counts)
                 if add is None:
@@ -85,7 +100,7 @@ def unpack_vcf(path: Path, prefix: Path, multiallelic: str, psam: Path | None) -
     return met | {"rows": len(counts.lines)}
 
 
-def _variants(path: Path, reader: Any, counts: _Counts) -> Iterator[Any]:
+def _variants(path: Path, reader: Any, counts: Counts) -> Iterator[Any]:
     iterator = iter(reader)
     while True:
         try:
@@ -118,7 +133,7 @@ def _people(path: Path, ids: tuple[str, ...], psam: Path | None) -> Samples:
     return people
 
 
-def _alleles(path: Path, variant: Any, multiallelic: str, counts: _Counts) -> range:
+def _alleles(path: Path, variant: Any, multiallelic: str, counts: Counts) -> range:
     """Numbers of the ALT alleles that get a row."""
     n = len(variant.ALT)
     if n <= 1:
@@ -136,7 +151,7 @@ def _alleles(path: Path, variant: Any, multiallelic: str, counts: _Counts) -> ra
     return range(1, n + 1) if multiallelic == "split" else range(0)
 
 
-def _writer(prefix: Path, counts: _Counts, stack: ExitStack) -> Callable[[np.ndarray], object]:
+def _writer(prefix: Path, counts: Counts, stack: ExitStack) -> Callable[[np.ndarray], object]:
     if counts.source == "DS":
         return stack.enter_context(DosageWriter(prefix)).add
     stream = stack.enter_context(Path(f"{prefix}.bed").open("wb"))  # noqa: SIM115
@@ -150,7 +165,7 @@ def _writer(prefix: Path, counts: _Counts, stack: ExitStack) -> Callable[[np.nda
     return add
 
 
-def _codes(path: Path, variant: Any, allele: int, n: int, counts: _Counts) -> np.ndarray:
+def _codes(path: Path, variant: Any, allele: int, n: int, counts: Counts) -> np.ndarray:
     """Dosages of one ALT allele; the first variant decides between DS and GT."""
     dosage = None
     if counts.source != "GT":
@@ -178,7 +193,7 @@ def _codes(path: Path, variant: Any, allele: int, n: int, counts: _Counts) -> np
 
 
 def _calls(
-    path: Path, variant: Any, allele: int, n: int, counts: _Counts
+    path: Path, variant: Any, allele: int, n: int, counts: Counts
 ) -> tuple[np.ndarray, np.ndarray]:
     """Copies of an allele as codes, and who is haploid; everyone is missing without GT."""
     if "GT" not in variant.FORMAT:
@@ -217,11 +232,11 @@ def _fam(people: Samples) -> str:
     )
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], unpack: Callable[..., dict[str, Any]] = unpack_vcf) -> None:
     """Unpack one file; say on the last line, as JSON, what was met or what is wrong."""
     path, prefix, multiallelic, psam = arguments
     try:
-        said = unpack_vcf(Path(path), Path(prefix), multiallelic, Path(psam) if psam else None)
+        said = unpack(Path(path), Path(prefix), multiallelic, Path(psam) if psam else None)
     except ImgwasError as error:
         said = {"error": type(error).__name__, "message": str(error)}
     except OSError as error:
