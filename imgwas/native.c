@@ -43,7 +43,7 @@ typedef struct {
     int32_t *people;        /* scratch: (8 * bytes) */
 } product_t;
 
-int64_t imgwas_native_version(void) { return 1; }
+int64_t imgwas_native_version(void) { return 2; }
 
 #if HAVE_VECTORS
 
@@ -279,6 +279,64 @@ __attribute__((target("popcnt"))) void imgwas_native_count(const uint8_t *coded,
         low[variant] = n_low;
         high[variant] = n_high;
         both[variant] = n_both;
+    }
+}
+
+/* Add to out[q, person] the sums over some variants of weights[q, variant] times the person's
+ * copies, where a missing call counts filled[variant] (0 where filled is NULL): four q, and the 64
+ * people of 16 bytes, the last ones of a row perhaps fewer.
+ */
+VECTOR static inline void add_weighted(const uint8_t *coded, int64_t n_variants, int64_t n_bytes,
+                                       const double *filled, const float *weights,
+                                       int64_t weights_stride, int64_t some, float *out,
+                                       int64_t out_stride) {
+    const __m512i shifts = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28,
+                                             30);
+    __m512 total[4][4];
+    __mmask16 there[4];
+    for (int v = 0; v < 4; v++) {
+        int64_t people = 4 * some - 16 * v;
+        there[v] = people >= 16 ? (__mmask16)0xffff
+                                : (__mmask16)((1u << (people > 0 ? people : 0)) - 1);
+        for (int q = 0; q < 4; q++)
+            total[q][v] = _mm512_maskz_loadu_ps(there[v], out + q * out_stride + 16 * v);
+    }
+    for (int64_t variant = 0; variant < n_variants; variant++) {
+        __m128 values = _mm_setr_ps(2, filled ? (float)filled[variant] : 0, 1, 0);
+        __m512 of_code = _mm512_broadcast_f32x4(values);
+        uint32_t codes[4] = {0, 0, 0, 0}; /* of 16 people each */
+        if (some == 16)
+            memcpy(codes, coded + variant * n_bytes, 16);
+        else
+            memcpy(codes, coded + variant * n_bytes, (size_t)some);
+        _Pragma("GCC unroll 4") for (int v = 0; v < 4; v++) {
+            __m512i code = _mm512_srlv_epi32(_mm512_set1_epi32((int32_t)codes[v]), shifts);
+            __m512 copies = _mm512_permutevar_ps(of_code, code); /* looks at two bits */
+            _Pragma("GCC unroll 4") for (int q = 0; q < 4; q++) {
+                __m512 weight = _mm512_set1_ps(weights[q * weights_stride + variant]);
+                total[q][v] = _mm512_fmadd_ps(weight, copies, total[q][v]);
+            }
+        }
+    }
+    for (int v = 0; v < 4; v++)
+        for (int q = 0; q < 4; q++)
+            _mm512_mask_storeu_ps(out + q * out_stride + 16 * v, there[v], total[q][v]);
+}
+
+/* n_weights is divisible by 4; out is (n_weights, 4 * n_bytes). */
+VECTOR void imgwas_native_weighted(const uint8_t *coded, int64_t n_variants, int64_t n_bytes,
+                                   const double *filled, const float *weights, int64_t n_weights,
+                                   float *out) {
+    int64_t people = 4 * n_bytes;
+    memset(out, 0, (size_t)(n_weights * people) * sizeof(float));
+    for (int64_t first = 0; first < n_variants; first += 128) { /* so many stay in the cache */
+        int64_t n = n_variants - first < 128 ? n_variants - first : 128;
+        for (int64_t byte = 0; byte < n_bytes; byte += 16)
+            for (int64_t q = 0; q < n_weights; q += 4)
+                add_weighted(coded + first * n_bytes + byte, n, n_bytes,
+                             filled ? filled + first : 0, weights + q * n_variants + first,
+                             n_variants, n_bytes - byte < 16 ? n_bytes - byte : 16,
+                             out + q * people + 4 * byte, people);
     }
 }
 

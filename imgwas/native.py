@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 #: Of the functions; a library of another version is not used.
-VERSION = 1
+VERSION = 2
 
 
 @lru_cache(maxsize=1)
@@ -46,6 +46,10 @@ def _opened(path: Path) -> ctypes.CDLL | None:
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         opened.imgwas_native_count.argtypes = [pointer, number, number, *[pointer] * 4]
         opened.imgwas_native_count.restype = None
+        opened.imgwas_native_weighted.argtypes = [
+            pointer, number, number, pointer, pointer, number, pointer,
+        ]  # fmt: skip
+        opened.imgwas_native_weighted.restype = None
         single = ctypes.c_float
         opened.imgwas_native_t.argtypes = [
             pointer, number, number, number, pointer, single, single, pointer, pointer,
@@ -75,6 +79,38 @@ def count(packed: np.ndarray, slots: np.ndarray, bits: np.ndarray) -> None:
     opened.imgwas_native_count(
         packed.ctypes.data, *packed.shape, slots.ctypes.data, *(row.ctypes.data for row in bits)
     )
+
+
+def weighted(packed: np.ndarray, weights: np.ndarray, filled: np.ndarray | None) -> np.ndarray:
+    """Sum the copies of every person over variants, with weights.
+
+    There must be a library.
+
+    Parameters
+    ----------
+    packed : (variants, bytes) uint8 array
+        Contiguous two-bit codes.
+    weights : (weights, variants) float32 array
+        Of every variant.
+    filled : (variants,) float64 array or None
+        What a missing call counts: nothing without it.
+
+    Returns
+    -------
+    sums : (weights, people) float32 array
+        Four people to a byte.
+    """
+    opened = library()
+    assert opened is not None, "there is a library"
+    n_variants, n_bytes = packed.shape
+    padded = np.zeros((-(-len(weights) // 4) * 4, n_variants), np.float32)
+    padded[: len(weights)] = weights
+    sums = np.empty((len(padded), 4 * n_bytes), np.float32)
+    opened.imgwas_native_weighted(
+        packed.ctypes.data, n_variants, n_bytes, None if filled is None else filled.ctypes.data,
+        padded.ctypes.data, len(padded), sums.ctypes.data,
+    )  # fmt: skip
+    return sums[: len(weights)]
 
 
 def t_statistics(

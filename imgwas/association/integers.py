@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgwas import native
-from imgwas.association.blocks import Gaps, Workspace, decode
+from imgwas.association.blocks import Gaps, Workspace
 from imgwas.shapes import Float, Float64, Int32, UInt8
 
 #: Largest whole number of three digits.
@@ -150,14 +150,13 @@ class IntegerWorkspace(Workspace):
     """
 
     def __init__(self, block_size: int, n_bytes: int, panels: Panels) -> None:
-        super().__init__(block_size, n_bytes, np.float32)
+        self.dtype, self.block_size = np.dtype(np.float32), block_size
+        self._products: dict[int, np.ndarray] = {}  # and no buffer of decoded people
         library = native.library()
         assert library is not None, "there is a library"
         self._multiply, self._panels = library.imgwas_native_product, panels
         self._coded = np.empty((0, n_bytes), np.uint8)
         self._filled: np.ndarray | None = None
-        self._gaps: Gaps | None = None
-        self._is_decoded = False
         self._decoded = np.empty(VARIANTS * 4 * min(n_bytes, QUADS), np.uint8)
         self._dense = np.empty(VARIANTS, np.int64)
         self._people = np.empty(8 * n_bytes, np.int32)
@@ -166,13 +165,11 @@ class IntegerWorkspace(Workspace):
     def load(self, coded: UInt8[np.ndarray, "variants bytes"]) -> None:
         """Take two-bit codes as they are."""
         self._coded = np.ascontiguousarray(coded)
-        self._filled, self._gaps, self._is_decoded = None, None, False
+        self._filled = None
 
-    def fill(self, gaps: Gaps, values: np.ndarray) -> None:
+    def fill(self, gaps: Gaps, values: np.ndarray) -> None:  # noqa: ARG002 - read off the codes
         """Count one value per variant for its missing calls."""
-        self._filled, self._gaps = np.ascontiguousarray(values, np.float64), gaps
-        if self._is_decoded:
-            super().fill(gaps, values)
+        self._filled = np.ascontiguousarray(values, np.float64)
 
     def share(self, matrices: list[np.ndarray]) -> None:
         """Do nothing: products of single matrices are as cheap."""
@@ -210,13 +207,9 @@ class IntegerWorkspace(Workspace):
         return out
 
     def weighted(self, weights: np.ndarray, rows: slice) -> np.ndarray:
-        """``weights @ dosage[rows]``, for which the block is decoded after all."""
-        if not self._is_decoded:
-            decode(self._coded, self)
-            self._is_decoded = True
-            if self._filled is not None and self._gaps is not None:
-                super().fill(self._gaps, self._filled)
-        return super().weighted(weights, rows)
+        """``weights @ dosage[rows]``, from the codes."""
+        filled = None if self._filled is None else self._filled[rows]
+        return native.weighted(self._coded[rows], weights, filled)
 
     def _scratch_of(self, n_vectors: int, n_columns: int) -> tuple[np.ndarray, np.ndarray]:
         held = self._scratch.get((n_vectors, n_columns))

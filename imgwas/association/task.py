@@ -136,15 +136,13 @@ class ScanTask:
 
     @cached_property
     def block_size(self) -> int:
-        """Variants computed together; no number depends on it but sums for heritability.
+        """Variants computed together: only last bits of sums for heritability depend on it.
 
         A product of integers needs no buffer of decoded people, so more variants may share what a
         block costs beside its products.
         """
         settings = self.settings
-        if not self.multiplies_integers or settings.heritability:
-            return settings.block_size
-        if settings.missing_genotype == "drop":
+        if not self.multiplies_integers or settings.missing_genotype == "drop":
             return settings.block_size
         room = BYTES_AT_ONCE // (settings.block_size * self.n_bytes)
         return settings.block_size * max(1, min(room, BLOCKS_AT_ONCE))
