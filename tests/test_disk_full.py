@@ -109,7 +109,7 @@ def test_standard_output_that_is_full():
 
 def test_a_reader_that_goes_away_is_no_error():
     done = subprocess.run(
-        f"{sys.executable} -m imgwas_cli.main associate --help | head -c 10",
+        f"'{sys.executable}' -m imgwas_cli.main associate --help | head -c 10",
         shell=True,
         capture_output=True,
         text=True,

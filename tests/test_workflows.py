@@ -43,7 +43,7 @@ def program(tmp_path, monkeypatch):
     """The command line that is being tested, whatever is installed."""
     (tmp_path / "bin").mkdir()
     path = tmp_path / "bin" / "imgwas"
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} -m imgwas_cli.main "$@"\n')
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m imgwas_cli.main "$@"\n')
     path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
 
