@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from imgwas.errors import InconsistentError, OpenError, ReadError, explain
 from imgwas.files import absolute
@@ -23,7 +24,7 @@ from imgwas.genotypes.bed_checks import (
 )
 from imgwas.genotypes.opened import OpenedFile
 from imgwas.genotypes.text import read_columns
-from imgwas.genotypes.variant_table import samples_of, variants_of
+from imgwas.genotypes.variant_table import samples_of, shortened, variants_of
 from imgwas.shapes import Float32, UInt8
 from imgwas.types import PackedGenotypes
 
@@ -82,14 +83,16 @@ class PlinkGenotypes(PackedGenotypes):
         }
         self._allow_padding = allow_nonzero_padding
         self._opened = OpenedFile(bed)
-        bim_table, bim_digest = read_columns(bim, BIM_COLUMNS)
+        bim_table, bim_digest = read_columns(bim, BIM_COLUMNS, shortened)
         fam_table, fam_digest = read_columns(fam, FAM_COLUMNS)
         self.samples = samples_of(fam_table)
         variants = variants_of(bim_table, bim)
         self._swap = alleles_to_swap(variants, effect_allele)
         self.variants = name_alleles(variants, self._swap)
+        del bim_table, fam_table, variants
+        pa.default_memory_pool().release_unused()  # a long table leaves as much again behind
         self._digests = {"bim": bim_digest, "fam": fam_digest}
-        self._shape = BedShape(bed, bim, fam, variants.num_rows, len(self.samples))
+        self._shape = BedShape(bed, bim, fam, self.variants.num_rows, len(self.samples))
         self._row_bytes = self._shape.row_bytes
         self._stat = file_stat(bed)
         check_size(self._shape, self._stat["size"])

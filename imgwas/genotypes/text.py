@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +70,23 @@ def what_it_is(head: bytes) -> str:
     return ""
 
 
-def read_columns(path: Path, names: tuple[str, ...]) -> tuple[pa.Table, str]:
+def read_columns(
+    path: Path,
+    names: tuple[str, ...],
+    shorten: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
+) -> tuple[pa.Table, str]:
     """Read a headerless table with one field a name as strings.
 
     Fields are separated by any mix of spaces and tabs, lines end in LF or CRLF, and blank lines at
     the end are allowed. Nothing is interpreted: ``007``, ``1e5`` and ``NA`` stay what they are.
 
+    ``shorten`` may take from a piece of a regular file what is not needed of it, before the next
+    is read; what it raises as ``ArrowInvalid`` lets the file be read as strings.
+
     Returns
     -------
     table : pyarrow.Table
-        String columns.
+        String columns, unless shortened.
     digest : str
         SHA-256 of the file.
 
@@ -91,7 +99,7 @@ def read_columns(path: Path, names: tuple[str, ...]) -> tuple[pa.Table, str]:
     -----
     A regular file (single tabs, LF) is parsed while it is read and never held in memory.
     """
-    return _read_regular(path, names) or _read_any(path, names)
+    return _read_regular(path, names, shorten) or _read_any(path, names)
 
 
 class _Watched(io.BufferedIOBase):
@@ -127,11 +135,19 @@ class _Watched(io.BufferedIOBase):
         return self._sha.hexdigest()
 
 
-def _read_regular(path: Path, names: tuple[str, ...]) -> tuple[pa.Table, str] | None:
+def _read_regular(
+    path: Path,
+    names: tuple[str, ...],
+    shorten: Callable[[pa.RecordBatch], pa.RecordBatch] | None,
+) -> tuple[pa.Table, str] | None:
     """One pass over a regular file; None where the file is anything else, or wrong."""
     try:
         with _Watched(path) as watched:
-            table = pacsv.open_csv(watched, **_options(names)).read_all()
+            reader = pacsv.open_csv(watched, **_options(names))
+            if shorten is None:
+                table = reader.read_all()
+            else:
+                table = pa.Table.from_batches([shorten(batch) for batch in reader])
             watched.read()
     except (OSError, pa.ArrowInvalid, UnicodeDecodeError):
         return None

@@ -22,6 +22,8 @@ _CHROMOSOMES = {str(i): str(i) for i in range(1, 23)} | {
 #: Spellings of sex in column 5 of a ``.fam`` that PLINK 2 takes; anything else is unknown.
 _SEXES = {"1": 1, "M": 1, "m": 1, "2": 2, "F": 2, "f": 2}
 _MOST_DIGITS = 18
+#: Columns of a ``.bim`` that are used.
+VARIANT_COLUMNS = ("chromosome", "base_pair_location", "variant_id", "allele_1", "allele_2")
 _DIGITS = re.compile(rf"[0-9]{{1,{_MOST_DIGITS}}}")
 
 
@@ -41,6 +43,23 @@ def samples_of(table: pa.Table) -> Samples:
     )
 
 
+def shortened(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Positions as numbers and no centimorgans, so that long tables are never held as text.
+
+    Raises
+    ------
+    ArrowInvalid
+        If a position is no number, which :func:`variants_of` says better.
+    """
+    text = batch.column("base_pair_location")
+    if not _are_numbers(text):
+        raise pa.ArrowInvalid("a position")
+    names = [name for name in batch.schema.names if name in VARIANT_COLUMNS]
+    columns = [batch.column(name) for name in names]
+    columns[names.index("base_pair_location")] = text.cast(pa.int64())
+    return pa.RecordBatch.from_arrays(columns, names)
+
+
 def variants_of(table: pa.Table, path: Path) -> pa.Table:
     """Variant table with column 5 as the effect allele."""
     return pa.table(
@@ -57,11 +76,12 @@ def variants_of(table: pa.Table, path: Path) -> pa.Table:
 
 def _chromosome_names(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Normalise ``chr1``, ``01``, ``23``; contigs keep their own names."""
-    encoded = column.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    names = [chromosome_name(name) for name in encoded.dictionary.to_pylist()]
-    return pa.chunked_array([from_strings(names).take(encoded.indices)])
+    named = []
+    for chunk in column.chunks:  # one by one: a long column is never there three times
+        encoded = chunk.dictionary_encode()
+        names = [chromosome_name(name) for name in encoded.dictionary.to_pylist()]
+        named.append(from_strings(names).take(encoded.indices))
+    return pa.chunked_array([pa.concat_arrays(named)] if named else [], pa.string())
 
 
 def chromosome_name(name: str) -> str:
@@ -70,13 +90,18 @@ def chromosome_name(name: str) -> str:
     return _CHROMOSOMES.get(bare.upper().lstrip("0") or "0", name)
 
 
+def _are_numbers(column: pa.Array | pa.ChunkedArray) -> bool:
+    digits = pc.all(pc.ascii_is_decimal(column)).as_py()
+    return bool(digits and pc.max(pc.binary_length(column)).as_py() <= _MOST_DIGITS)
+
+
 def _positions(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
     # Arrow also reads 0x1F, which no other program does
-    digits = pc.all(pc.ascii_is_decimal(column)).as_py()
-    if digits and pc.max(pc.binary_length(column)).as_py() <= _MOST_DIGITS:
+    if pa.types.is_integer(column.type) or _are_numbers(column):
         positions = column.cast(pa.int64())
         if to_numpy(positions).max() < 2**31:
             return positions
+        column = column.cast(pa.string())
     number, text = next(
         (number, text)
         for number, text in enumerate(column.to_pylist(), start=1)
