@@ -52,7 +52,7 @@ def run_on_threads(
     encoded and written by one thread more while the others compute.
     """
     # made once, before threads ask for them together
-    _ = task.matrices, task.kinds, task.omnibus, task.jackknife
+    _ = task.matrices, task.panels, task.kinds, task.omnibus, task.jackknife
     with (
         threadpool_limits(1, user_api="blas"),
         ThreadPoolExecutor(threads) as pool,

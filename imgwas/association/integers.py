@@ -6,9 +6,12 @@ Every column of the product's right side becomes whole numbers times a scale,
 
 and every ``q + 2^23`` three digits of eight bits. Genotypes are 0, 1 or 2, so three products of
 bytes (VNNI, a quarter of the time of single precision each) give ``sum(g q)`` exactly; only ``q``
-was rounded, by half of ``scale``. A column with outliers, whose largest entry is more than
-``OUTLYING`` times its root mean square, gets a fourth digit. The standard deviation of the error
-of t is about ``0.3 * OUTLYING / 2^23`` at most, 5e-7, whatever the number of people.
+was rounded. What a person's number loses goes to the next person's, so that rounding adds up to
+nothing: people with the same value, as of a binary trait, would all lose the same, and t would be
+wrong by as much times the root of their number. A column with outliers, whose largest entry is
+more than ``OUTLYING`` times its root mean square, gets a fourth digit. The standard deviation of
+the error of a product is that of ``OUTLYING * 0.41 / 2^23`` of a trait at most, 8e-7, whatever the
+number of people.
 
 Variants that few people carry cost what their carriers do: their rows are added up. Both ways
 give the same whole numbers, so the last bit does not depend on the way.
@@ -34,8 +37,12 @@ from imgwas import native
 from imgwas.association.blocks import Gaps, Workspace
 from imgwas.shapes import Float, Float64, Int32, UInt8
 
-#: Largest whole number of three digits.
-LARGEST = 2**23 - 1
+#: Largest whole number of three digits, less one that the person before may leave.
+LARGEST = 2**23 - 2
+#: People of two copies whose largest digits still add up to 32 bits.
+MOST_PEOPLE = (2**31 - 1) // (2 * 255)
+#: People that are cut into digits at once.
+CUT_AT_ONCE = 1 << 14
 #: A column whose largest entry is more root mean squares than this gets a fourth digit.
 OUTLYING = 16.0
 #: As in imgwas/native.c.
@@ -98,7 +105,8 @@ class Panel:
     @classmethod
     def of(cls, matrix: Float[np.ndarray, "people columns"]) -> Panel:
         """Cut a matrix into digits; four people to a quad, so their number is divisible by 4."""
-        largest = np.abs(matrix).max(axis=0, initial=0).astype(np.float64)
+        ends = matrix.max(axis=0, initial=0), -matrix.min(axis=0, initial=0)
+        largest = np.maximum(*ends).astype(np.float64)
         mean_square = np.einsum("pc,pc->c", matrix, matrix, dtype=np.float64) / max(len(matrix), 1)
         fine = largest > OUTLYING * np.sqrt(mean_square)
         scale = np.where(largest > 0, largest, 1.0) / LARGEST / 256
@@ -106,25 +114,35 @@ class Panel:
         for column in range(matrix.shape[1]):  # one at a time: no copies of the whole in double
             step = 1 if fine[column] else 256
             exact = matrix[:, column].astype(np.float64) / (scale[column] * step)
-            numbers[:, column] = np.rint(exact).astype(np.int32) * step
+            numbers[:, column] = _rounded(exact) * step
         fine_columns = np.flatnonzero(fine).astype(np.int32)
         digits, n_vectors = _digits(numbers, fine_columns)
         return cls(digits, n_vectors, numbers, scale, fine_columns)
+
+
+def _rounded(exact: Float64[np.ndarray, " people"]) -> Int32[np.ndarray, " people"]:
+    """Whole numbers whose sums over the first people are within a half; zeros stay zeros."""
+    return np.diff(np.rint(np.cumsum(exact)), prepend=0.0).astype(np.int32)
 
 
 def _digits(numbers: np.ndarray, fine: np.ndarray) -> tuple[np.ndarray, int]:
     """Bytes of the numbers, the highest first, offset by 2^31 and tile by tile."""
     n_people, n_columns = numbers.shape
     n_vectors = -(-(3 * n_columns + len(fine)) // LANES)
-    bytes_ = np.zeros((n_people, n_vectors * LANES), np.uint8)
-    offset = numbers.view(np.uint32) ^ np.uint32(1 << 31)
-    for digit in range(3):
-        shift = np.uint32(24 - 8 * digit)
-        bytes_[:, digit * n_columns : (digit + 1) * n_columns] = offset >> shift & np.uint32(255)
-    bytes_[:, 3 * n_columns : 3 * n_columns + len(fine)] = offset[:, fine] & np.uint32(255)
-    quads = bytes_.reshape(n_people // 4, 4, n_vectors, LANES)
-    tiles = [quads[:, :, v : v + TILE].transpose(0, 2, 3, 1) for v in range(0, n_vectors, TILE)]
-    return np.concatenate([tile.ravel() for tile in tiles]), n_vectors
+    digits = np.empty(n_people * n_vectors * LANES, np.uint8)
+    for start in range(0, n_people, CUT_AT_ONCE):  # so that what lies beside it stays small
+        offset = numbers[start : start + CUT_AT_ONCE].view(np.uint32) ^ np.uint32(1 << 31)
+        bytes_ = np.zeros((len(offset), n_vectors * LANES), np.uint8)
+        for digit in range(3):
+            columns = slice(digit * n_columns, (digit + 1) * n_columns)
+            bytes_[:, columns] = offset >> np.uint32(24 - 8 * digit) & np.uint32(255)
+        bytes_[:, 3 * n_columns : 3 * n_columns + len(fine)] = offset[:, fine] & np.uint32(255)
+        quads = bytes_.reshape(-1, 4, n_vectors, LANES)
+        for first in range(0, n_vectors, TILE):
+            tile = quads[:, :, first : first + TILE].transpose(0, 2, 3, 1)
+            at = LANES * (first * n_people + start * tile.shape[1])
+            digits[at : at + tile.size] = tile.ravel()
+    return digits, n_vectors
 
 
 class Panels:
@@ -164,11 +182,14 @@ class IntegerWorkspace(Workspace):
 
     def load(self, coded: UInt8[np.ndarray, "variants bytes"]) -> None:
         """Take two-bit codes as they are."""
+        fits = len(coded) <= self.block_size and coded.shape[1] == self._coded.shape[1]
+        assert fits, "the buffers have room"
         self._coded = np.ascontiguousarray(coded)
         self._filled = None
 
     def fill(self, gaps: Gaps, values: np.ndarray) -> None:  # noqa: ARG002 - read off the codes
         """Count one value per variant for its missing calls."""
+        assert len(values) == len(self._coded), "a value of each variant"
         self._filled = np.ascontiguousarray(values, np.float64)
 
     def share(self, matrices: list[np.ndarray]) -> None:
@@ -178,6 +199,7 @@ class IntegerWorkspace(Workspace):
         """Return ``dosage @ matrix`` for the variants of the block."""
         panel = self._panels.of(matrix)
         n_people, n_columns = matrix.shape
+        assert n_people == 4 * self._coded.shape[1], "a row for each person"
         sums, gathered = self._scratch_of(panel.n_vectors, n_columns)
         out = self._products.get(n_columns)
         if out is None:

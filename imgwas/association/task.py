@@ -20,7 +20,7 @@ from imgwas.arrow import string_scalar, to_numpy
 from imgwas.association.blocks import GroupArrays
 from imgwas.association.correlation import null_correlation
 from imgwas.association.design import Design, restrict
-from imgwas.association.integers import Panels
+from imgwas.association.integers import MOST_PEOPLE, Panels
 from imgwas.association.kernel import MissingPolicy
 from imgwas.association.probing import jackknife_blocks, with_probes
 from imgwas.files import publish, publish_json, read_json
@@ -132,7 +132,8 @@ class ScanTask:
         """Whether the compiled product of hard calls is used here."""
         settings = self.settings
         plain = settings.precision == "single" and settings.device == "cpu"
-        return plain and self.has_calls and native.library() is not None
+        fits = 4 * self.n_bytes <= MOST_PEOPLE
+        return plain and fits and self.has_calls and native.library() is not None
 
     @cached_property
     def block_size(self) -> int:
