@@ -105,6 +105,8 @@ def test_a_slider_moved_by_keys_changes_the_picture(window, brain_page):
 
 
 def test_nothing_goes_wrong_and_names_are_text(window, brain_page, heart_page):
+    window.requests.clear()  # of other tests
+    window.problems.clear()
     opened(window, brain_page)
     assert window.js("window.broken") is None
     labels = "[...document.querySelectorAll('.row label')].map(one => one.textContent)"
