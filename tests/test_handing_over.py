@@ -148,6 +148,7 @@ def test_no_such_program(cohort, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_repair_starts_no_program_that_a_file_names(cohort, tmp_path, program, store, monkeypatch):
     """The recorded command is read from ``run.json``, which came from somewhere."""
     out = tmp_path / "out"

@@ -63,7 +63,7 @@ def test_they_are_counted_and_said(cohort, tmp_path, caplog):
 
 
 @pytest.mark.skipif(plink is None, reason="plink1.9 is not installed here")
-@pytest.mark.parametrize("missing", ["mean", "drop"])
+@pytest.mark.parametrize("missing", ["mean", pytest.param("drop", marks=pytest.mark.slow)])
 def test_set_missing_as_plink_does(cohort, tmp_path, missing, caplog):
     """The same statistics as of the file from which PLINK 1.9 took these calls."""
     prefix, latents, *_ = cohort

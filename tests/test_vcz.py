@@ -61,7 +61,8 @@ def write_both(folder, text, *, zarr_format=2, chunks=2):
 
     def put(name, values, size):
         array = group.create_array(
-            name, shape=values.shape, chunks=size + values.shape[len(size) :], dtype=values.dtype,
+            name, shape=values.shape, chunks=size + values.shape[len(size) :],
+            dtype=str if values.dtype.kind == "U" else values.dtype,
             config={"write_empty_chunks": True},
         )  # fmt: skip
         array[:] = values
@@ -246,6 +247,7 @@ def test_what_is_no_store(tmp_path, monkeypatch):
         read(vcz)
 
 
+@pytest.mark.slow
 def test_fuzz_of_a_store(tmp_path):
     """Any damage of any file is refused, or reads as calls of the alleles that are there."""
     _, vcz = write_both(tmp_path, CALLS)
@@ -254,7 +256,7 @@ def test_fuzz_of_a_store(tmp_path):
         p for p in vcz.rglob("*") if p.is_file() and p.parent.name[:4] in ("call", "vari")
     )
     rng, refused = np.random.default_rng(6), 0
-    for _ in range(30):
+    for _ in range(300):
         path = files[rng.integers(len(files))]
         before = path.read_bytes()
         content = bytearray(before)
@@ -267,4 +269,4 @@ def test_fuzz_of_a_store(tmp_path):
             refused += 1
         path.write_bytes(before)
     np.testing.assert_array_equal(read(vcz)[1], whole)
-    assert refused > 10
+    assert refused > 100

@@ -49,15 +49,15 @@ def bytes_of(results: imgwas.SumStats) -> tuple[str, list[bytes]]:
 
 @pytest.fixture
 def small(monkeypatch):
-    """A machine on which buffers of more than so many variants do not fit."""
+    """A machine on which buffers do not fit until they are halved so many times."""
     made: list[int] = []
 
-    def limit(most: int) -> list[int]:
+    def limit(times: int) -> list[int]:
         real = engines.make_workspace
 
         def make(task, halvings=0):
-            made.append(task.settings.block_size >> halvings)
-            if made[-1] > most:
+            made.append(halvings)
+            if halvings < times:
                 raise MemoryError("planted")
             return real(task, halvings)
 
@@ -67,20 +67,20 @@ def small(monkeypatch):
     return limit
 
 
-@pytest.mark.parametrize("most", [200, 60])
 @pytest.mark.parametrize("exact", [True, False])
-def test_halved_buffers_change_no_byte(cohort, tmp_path, small, caplog, monkeypatch, most, exact):
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_halved_buffers_change_no_byte(cohort, tmp_path, small, caplog, monkeypatch, times, exact):
     """With the compiled product, where there is one, and with that of BLAS."""
     if not exact and hasattr(engines, "native"):
         monkeypatch.setattr(engines.native, "library", lambda: None)
     expected = bytes_of(scan(cohort, tmp_path / "whole"))
-    made = small(most)
+    made = small(times)
     monkeypatch.setattr(within_memory, "LARGE_PRODUCT", 400 * 48 * 40)
     with caplog.at_level(logging.WARNING, "imgwas"):
         found = scan(cohort, tmp_path / "out")
     assert bytes_of(found) == expected
-    assert min(made) == {200: 192, 60: 48}[most]
-    assert made.count(min(made)) == 2, "each thread keeps its small buffers"
+    assert max(made) == times
+    assert made.count(times) == 2, "each thread keeps its small buffers"
     assert "memory is short: blocks are computed in 2 steps" in caplog.text
 
 
@@ -128,10 +128,10 @@ def test_a_part_that_cannot_be_encoded_is_encoded_again(cohort, whole, tmp_path,
 
 @pytest.mark.parametrize("options", [{"precision": "double"}, {"heritability": True}])
 def test_where_steps_would_change_bits_the_words_come(cohort, tmp_path, small, options):
-    made = small(10)
-    with pytest.raises(MemoryError, match=r"384 variants of 404 people do not fit, .* 1 steps"):
+    made = small(1)
+    with pytest.raises(MemoryError, match=r"\d+ variants of 404 people do not fit, .* 1 steps"):
         scan(cohort, tmp_path / "out", **options)
-    assert set(made) == {384}
+    assert set(made) == {0}
 
 
 def test_a_part_whose_worker_was_killed_begins_with_less(cohort, whole, tmp_path, monkeypatch):
