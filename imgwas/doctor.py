@@ -177,10 +177,11 @@ def _compiled() -> Finding:
 
     if native.library() is not None:
         return Finding("processor", "integer products", "compiled, AVX-512 VNNI")
-    if native.is_installed():
+    if native.is_current():
         return Finding("processor", "integer products", "not on this processor: NumPy multiplies")
+    why = "compiled for another imgwas" if native.is_installed() else "not compiled"
     do = "Install imgwas again where there is a C compiler, for scans a third faster"
-    return Finding("processor", "integer products", "not compiled: NumPy multiplies", NOTE, do)
+    return Finding("processor", "integer products", f"{why}: NumPy multiplies", NOTE, do)
 
 
 def _cgroup_files(name: str, older: str) -> Iterator[str]:

@@ -29,6 +29,15 @@ def is_installed() -> bool:
     return _path() is not None
 
 
+def is_current() -> bool:
+    """Whether the installed one opens and is of this version, be it of use here or not."""
+    path = _path()
+    try:
+        return path is not None and ctypes.CDLL(str(path)).imgwas_native_version() == VERSION
+    except (OSError, AttributeError):
+        return False
+
+
 def _path() -> Path | None:
     names = [f"_native{ending}" for ending in importlib.machinery.EXTENSION_SUFFIXES]
     found = [path for name in names if (path := Path(__file__).with_name(name)).exists()]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import shutil
+import subprocess
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import imgwas
-from imgwas import native
+from imgwas import doctor, native
 from imgwas.association import engines, integers
 from imgwas.association import task as tasks
 from imgwas.association.blocks import Workspace, missing_positions
@@ -284,6 +288,26 @@ def test_a_library_of_another_version_is_done_without(monkeypatch):
     assert path is not None
     monkeypatch.setattr(native, "VERSION", native.VERSION + 1)
     assert native._opened(path) is None
+    monkeypatch.setattr(native, "library", lambda: None)
+    finding = doctor._compiled()
+    assert finding.value == "compiled for another imgwas: NumPy multiplies"
+    assert finding.level == "note"
+
+
+def test_the_source_compiles_to_this_version_and_runs_or_says_that_it_cannot(tmp_path, monkeypatch):
+    """A library that is not built is skipped in silence by every other test."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler here")
+    source, built = Path(native.__file__).with_name("native.c"), tmp_path / "_native.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", built, source], check=True)
+    monkeypatch.setattr(native, "_path", lambda: built)
+    assert native.is_current()
+    supported = ctypes.CDLL(str(built)).imgwas_native_supported()
+    assert (native._opened(built) is not None) == bool(supported)
+    if not supported:
+        monkeypatch.setattr(native, "library", lambda: None)
+        assert doctor._compiled().value == "not on this processor: NumPy multiplies"
 
 
 @compiled
