@@ -190,15 +190,17 @@ def _t_from_products(
 
 
 def _recheck_residual(block: GroupBlock, residual: np.ndarray) -> np.ndarray:
-    """Compute doubtful projections in double, and mark variants that covariates explain."""
+    """Compute doubtful projections in double, and mark variants that covariates explain.
+
+    One by one, so that the last bit does not depend on which of them are in the block.
+    """
     with np.errstate(invalid="ignore"):
         doubtful = (residual < DOUBTFUL_SHARE * block.sum_of_squares) | block.faint
     rows = np.flatnonzero(doubtful & (block.reason == TESTED))
-    if len(rows):
-        dosage = block.rows_in_double(rows)
-        residual[rows] = _residual_in_double(block, rows, dosage)
-        gone = residual[rows] < EXPLAINED * block.sum_of_squares[rows]
-        block.reason[rows[gone]] = EXPLAINED_BY_COVARIATES
+    for row in rows[:, None]:
+        residual[row] = _residual_in_double(block, row, block.rows_in_double(row))
+    gone = residual[rows] < EXPLAINED * block.sum_of_squares[rows]
+    block.reason[rows[gone]] = EXPLAINED_BY_COVARIATES
     return residual
 
 
