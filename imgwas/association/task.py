@@ -215,7 +215,8 @@ def variant_kinds(chromosomes: Any) -> np.ndarray:
     is_x = to_numpy(pc.equal(chromosomes, string_scalar("X")))
     is_y = to_numpy(pc.equal(chromosomes, string_scalar("Y")))
     is_mt = to_numpy(pc.equal(chromosomes, string_scalar("MT")))
-    return np.select([is_x, is_y, is_mt], [1, 2, 3], 0).astype(np.int8)
+    kinds = [np.int8(1), np.int8(2), np.int8(3)]
+    return np.select([is_x, is_y, is_mt], kinds, np.int8(0))
 
 
 def make_task(
