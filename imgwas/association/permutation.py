@@ -16,8 +16,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from imgwas.association.alignment import align
-from imgwas.association.blocks import Workspace
 from imgwas.association.design import build_design
+from imgwas.association.engines import make_workspace
 from imgwas.association.parts import scan_rows
 from imgwas.association.selection import Selection, select
 from imgwas.association.task import ScanSettings, ScanTask, make_task
@@ -131,12 +131,12 @@ def _scan(
     task: ScanTask, threads: int, progress: Callable[[int], object] | None
 ) -> dict[str, np.ndarray]:
     """Compute the omnibus columns of every block, a few blocks a thread at a time."""
-    _ = task.matrices, task.kinds, task.omnibus
+    _ = task.matrices, task.panels, task.kinds, task.omnibus
     blocks = [rows for part in range(task.n_parts) for rows in task.blocks(part)]
     task.omnibus["autosome"].check()
 
     def some(number: int) -> list[dict[str, np.ndarray]]:
-        workspace = Workspace(task.settings.block_size, task.n_bytes, task.settings.dtype)
+        workspace = make_workspace(task)
         found = []
         for rows in blocks[number::threads]:
             found.append(scan_rows(task, rows, workspace).omnibus)
