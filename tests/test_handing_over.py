@@ -137,6 +137,29 @@ def test_a_program_that_fails_is_called_again_and_then_named(
     assert not results.is_partial
 
 
+def test_a_task_of_an_array_hands_over_what_failed_before(
+    cohort, tmp_path, program, store, monkeypatch
+):
+    monkeypatch.setattr(handing_over.time, "sleep", lambda _: None)
+    text = SAVE.format(store=store)
+    script(program, "#!/bin/sh\nexit 3\n")
+    out, task = tmp_path / "out", {"part": (1, 2)}
+    with pytest.raises(IncompleteError, match="Run the same command again, which hands them over"):
+        scan(cohort, out, progress=HandingOver(program), **task)
+    script(program, text)
+    scan(cohort, out, progress=HandingOver(program), **task)
+    assert len(list((store / "parts").glob("*.ok.json"))) == 5
+
+
+def test_another_run_of_the_same_numbers_is_handed_over_too(cohort, tmp_path, program, store):
+    """The parts of the second are those of the first, byte for byte; its receipts are not."""
+    out = tmp_path / "out"
+    scan(cohort, out, progress=HandingOver(program))
+    scan(cohort, out, progress=HandingOver(program), overwrite=True, heritability=True)
+    for path in (out / "parts").glob("*.ok.json"):
+        assert (store / "parts" / path.name).read_bytes() == path.read_bytes()
+
+
 def test_no_such_program(cohort, tmp_path):
     with pytest.raises(OpenError, match=r"nothing --here is no program .* without arguments"):
         HandingOver("nothing --here")

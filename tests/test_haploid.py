@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import imgwas
+from imgwas.association.selfcheck import check_scan
 from imgwas.types import Latents
 from tests.filesets import random_dosage, write_fileset
 
@@ -103,3 +104,12 @@ def test_nothing_is_said_and_nothing_changes_where_there_are_none(cohort, tmp_pa
     assert "set_hh_missing" in (tmp_path / "b/run.json").read_text()
     with pytest.raises(imgwas.errors.InconsistentError, match="set_hh_missing"):
         scan(rows, latents, tmp_path / "a", set_hh_missing=True)
+
+
+@pytest.mark.parametrize("missing", ["mean", "drop"])
+def test_the_check_of_a_scan_leaves_out_the_same_calls(cohort, tmp_path, missing):
+    prefix, latents, *_ = cohort
+    options = {"missing_genotype": missing, "set_hh_missing": True}
+    found = scan(prefix, latents, tmp_path / "out", **options)
+    table = check_scan(found, imgwas.open_genotypes(prefix), latents, pairs=60)
+    assert table["difference"].max() < 1e-4

@@ -106,7 +106,7 @@ class HandingOver:
         if self._task.settings.heritability:
             files.append(sums_path(out, part))
         names = [str(file.relative_to(out)) for file in files if file.exists()]
-        self._submit(names, f"{part} {receipt['sha256']}")
+        self._submit(names, f"{part} {receipt['sha256']} {receipt['digest']}")
 
     def _submit(self, names: list[str], what: str) -> None:
         if what in self._handed:

@@ -196,8 +196,7 @@ def run_share(run: Run, share: Share) -> list[int]:
             *(number, n, len(todo), len(mine)),
         )
         attempts.clear(out, todo)
-        if todo:
-            run.compute(todo)
+        run.compute(todo)
         missing = folder.missing_parts(out, n_parts)
         if not missing:
             _finish_as_last(run)

@@ -15,7 +15,7 @@ from imgwas.errors import UsageError, explain
 from imgwas.latents import rank_normalize
 from imgwas.sumstats import SumStats
 from imgwas.sumstats.effects import VARIANT_COLUMNS
-from imgwas.types import Covariates, Genotypes, Latents
+from imgwas.types import Covariates, Genotypes, Latents, PackedGenotypes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,6 +76,8 @@ def check_scan(
         columns=aligned.sample_columns,
         drop=settings["missing_genotype"] == "drop",
         rank_normal=bool(settings["rank_normal"]),
+        set_hh_missing=isinstance(genotypes, PackedGenotypes)
+        and bool(settings.get("set_hh_missing")),
     )
     rows = []
     for name, chosen in _choose(results, pairs, np.random.default_rng(seed)).items():
@@ -97,6 +99,7 @@ class _Inputs:
     columns: np.ndarray
     drop: bool
     rank_normal: bool
+    set_hh_missing: bool
 
 
 def _covariate_values(covariates: Covariates | None, rows: np.ndarray) -> np.ndarray:
@@ -150,6 +153,8 @@ def _fit(
         nuisance = np.column_stack([nuisance, inputs.sex == 1])
     elif chromosome == "Y":
         people &= inputs.sex == 1
+    if inputs.set_hh_missing and chromosome in ("X", "Y"):
+        dosage[(inputs.sex == 1) & (dosage == 1)] = np.nan
     called = ~np.isnan(dosage)
     if inputs.drop:
         people &= called

@@ -144,7 +144,8 @@ def _in_a_child(
     path: Path, prefix: Path, multiallelic: str, psam: Path | None, how: Unpacking
 ) -> dict[str, Any]:
     """Unpack in a process of its own: damaged files can crash the library that parses them."""
-    command = [sys.executable, "-m", how.module, str(path), str(prefix)]
+    # -P: no module is taken from the folder of the data, where anybody may have put one
+    command = [sys.executable, "-P", "-m", how.module, str(path), str(prefix)]
     command += [multiallelic, str(psam or "")]
     done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
     try:

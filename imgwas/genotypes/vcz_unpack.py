@@ -65,8 +65,8 @@ def unpack_vcz(path: Path, prefix: Path, multiallelic: str, psam: Path | None) -
     counts = Counts()
     try:
         arrays = _arrays(path, zarr.open_group(str(path), mode="r"))
-        ids = tuple(map(str, arrays["sample_id"][:]))
-        contigs = [str(name) for name in arrays["contig_id"][:]]
+        ids = tuple(map(_text, arrays["sample_id"][:]))
+        contigs = [_text(name) for name in arrays["contig_id"][:]]
     except MalformedError:
         raise
     except Exception as error:
@@ -89,24 +89,42 @@ def _arrays(path: Path, group: Any) -> dict[str, Any]:
             raise MalformedError(
                 explain(f"{name} of {path} has the shape {array.shape}", expected=f"{size}, ...")
             )
-        if array.nchunks_initialized < array.nchunks:
+        lost = array.nchunks_initialized < array.nchunks
+        if lost and not (name == "variant_contig" and _as_indexed(group, array)):
             raise MalformedError(
                 explain(
                     f"{array.nchunks - array.nchunks_initialized:,} of {array.nchunks:,} chunks of "
                     f"{name} of {path} are absent",
                     expected="An absent chunk is not told from one that was lost",
-                    do="Copy the store again, or write it with empty chunks too",
+                    do="Copy the store again, or make it with empty chunks too: "
+                    "ZARR_ARRAY__WRITE_EMPTY_CHUNKS=True vcf2zarr convert FILE.vcf.gz FILE.vcz",
                 )
             )
-        if array.shards is None and any("Blosc" in type(c).__name__ for c in array.compressors):
+        if array.shards is None and "Blosc" in type([None, *array.compressors][-1]).__name__:
             _check_lengths(path / name)
     return there
+
+
+def _text(value: Any) -> str:
+    """Text, also of stores that keep bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _as_indexed(group: Any, contigs: Any) -> bool:
+    """Whether contigs, absent chunks read as the first, are those of the index of the store."""
+    if "region_index" not in group:
+        return False
+    index = group["region_index"]
+    if index.nchunks_initialized < index.nchunks:
+        return False
+    numbers, counts = index[:][:, 1], index[:][:, 5]
+    return bool(np.array_equal(contigs[:], np.repeat(numbers, counts)))
 
 
 def _check_lengths(folder: Path) -> None:
     """Refuse chunks that are cut short: Blosc reads on behind their end, and finds something."""
     for file in sorted(folder.rglob("*")):
-        if file.name.startswith((".z", "zarr.json")) or not file.is_file():
+        if file.name.startswith((".", "zarr.json")) or not file.is_file():
             continue
         with file.open("rb") as stream:
             head = stream.read(16)
@@ -144,12 +162,14 @@ def _variant(
     contig = int(read["variant_contig"][row])
     if contig < 0:
         raise IndexError(f"contig {contig}")
-    alleles = [str(one) for one in read["variant_allele"][row] if str(one)]
-    name = str(read["variant_id"][row]) if "variant_id" in read else "."
+    alleles = [text for one in read["variant_allele"][row] if (text := _text(one))]
+    name = _text(read["variant_id"][row]) if "variant_id" in read else "."
     calls = read["call_genotype"][row] if "GT" in form else np.empty((0, 0), np.int8)
     if calls.size and calls.max() >= len(alleles):
         raise ValueError(f"a call of allele {calls.max()} of {len(alleles)}")
     dosage = read["call_DS"][row] if "DS" in form else np.empty(0)
+    if {"GT", "DS"} <= set(form) and np.isnan(dosage).all():
+        form = ("GT",)  # as of a VCF whose line has no DS
     return _Variant(
         CHROM=contigs[contig],
         POS=int(read["variant_position"][row]),
