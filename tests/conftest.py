@@ -72,3 +72,14 @@ def pytest_fixture_setup(fixturedef: Any) -> Iterator[None]:
         return (yield)
     finally:
         _begin_anew()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: what the last bits and the times of small networks depend on."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

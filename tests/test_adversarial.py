@@ -29,6 +29,8 @@ from imgwas.encoders.train_settings import TrainSettings
 from imgwas.errors import DegenerateError, InconsistentError, MalformedError, OpenError, UsageError
 from imgwas.images.volumes import ArrayImages
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 GRID = (6, 5, 4)
 N = 16
 
@@ -38,14 +40,6 @@ def images() -> ArrayImages:
     rng = np.random.default_rng(0)
     values = rng.random((N, *GRID), dtype=np.float32) + 0.1
     return ArrayImages(values, tuple(f"s{i}" for i in range(N)), np.eye(4))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Shaped(nn.Module):

@@ -24,6 +24,8 @@ from imgwas.encoders.reconstruction import reconstruct_images
 from imgwas.images.volumes import ArrayImages
 from imgwas.simulate.brains import simulate_brains
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 GRID = (8, 8, 8)
 #: A network for the CPU: as small as networks go.
 TINY = {
@@ -32,14 +34,6 @@ TINY = {
     "guesses": 1,
 }  # fmt: skip
 TRAIN = {"epochs": 2, "batch": 3, "epoch_share": 1.0, "score_epochs": 0, "threads": 1}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from imgwas.images.heart import crop_to_heart
 from imgwas.images.volumes import ArrayImages
 from imgwas.simulate.heart import FIELD_OF_VIEW, Heart, draw_heart
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow, pytest.mark.timeout(3600)]
 
 #: The preset of docs/diffae.md for cines of 24 x 24 pixels.
 PRESET = {
@@ -31,14 +31,6 @@ TRAIN = {
 LEARN, CHOOSE, JUDGE = 480, 40, 320
 WHOLE, FRAMES = 48, 8
 WALL, PUMP, VOLUME = 0, 1, 2
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def hearts(n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from imgwas.simulate.brains import simulate_brains
 from imgwas.simulate.heart import Heart, draw_heart
 from tests.data import data_file
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow, pytest.mark.timeout(3600)]
 
 #: A preset for the CPU: volumes of 8 to 32 voxels an edge.
 SMALL = {
@@ -34,14 +34,6 @@ TRAIN = {
     "batch": 4, "epoch_share": 1.0, "score_epochs": 0, "ema": 0.999, "schedule": "cosine",
     "keep": 1, "threads": 1,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def likeness(a: np.ndarray, b: np.ndarray) -> np.ndarray:

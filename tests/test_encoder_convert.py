@@ -32,17 +32,11 @@ from imgwas.errors import (
     UsageError,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 GRID = (10, 12, 11)
 SETTINGS = {"grid": GRID, "latents": 5, "width": 2}
 ORDER = ("first", "second", "third", "fourth")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Published(nn.Module):

@@ -28,15 +28,9 @@ from imgwas.images.volumes import ArrayImages
 from tests.cli_cohort import imgwas as command
 from tests.cli_cohort import write_cohort
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SETTINGS = {"base": 4, "latents": 6, "dropout": 0.0, "intensity": "none"}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def auc(score: np.ndarray, label: np.ndarray) -> float:

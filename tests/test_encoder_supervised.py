@@ -37,15 +37,9 @@ from imgwas.images.patches import cut_patches, join_patches, patch_corners
 from imgwas.images.volumes import ArrayImages
 from imgwas.simulate.brains import simulate_brains
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PEOPLE = tuple(f"p{i}" for i in range(6))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def table(folder: Path, values, ids=PEOPLE, name: str = "people.tsv") -> Path:

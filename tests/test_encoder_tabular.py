@@ -26,13 +26,7 @@ from imgwas.errors import (
 from imgwas.images.volumes import ArrayImages
 from imgwas.simulate.brains import simulate_brains
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def low_rank(n: int, p: int, rank: int, seed: int = 0, noise: float = 0.3) -> np.ndarray:

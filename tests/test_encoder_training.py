@@ -33,6 +33,8 @@ from imgwas.errors import (
 from imgwas.images.volumes import ArrayImages
 from imgwas.simulate.brains import simulate_brains
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 GRID = (12, 14, 12)
 TINY = {"latents": 3, "levels": 1, "width": 2}
 TRAIN = {"epochs": 3, "batch": 6, "learning_rate": 3e-3, "threads": 2}
@@ -42,14 +44,6 @@ TRAIN = {"epochs": 3, "batch": 6, "learning_rate": 3e-3, "threads": 2}
 def images() -> ArrayImages:
     brains = simulate_brains(32, grid=GRID, seed=0)
     return ArrayImages(brains.values, brains.sample_ids, brains.affine)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def weights(fitted) -> dict[str, np.ndarray]:

@@ -11,13 +11,7 @@ from imgwas.encoders.networks import growing
 from imgwas.encoders.networks import stylegan as net
 from imgwas.errors import UsageError
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def n_parameters(module: torch.nn.Module) -> int:

@@ -20,20 +20,14 @@ from imgwas.images.volumes import ArrayImages
 from imgwas.simulate.brains import simulate_brains
 from imgwas.types import Latents
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 GRID = (8, 9, 7)
 TINY = {
     "latents": 4, "hidden": 4, "start_resolution": 4, "max_resolution": 8, "grow": (1,),
     "fade": 0.25, "fade_steps": 2, "game_epochs": 3, "held_out_pairs": 4, "samples": 2,
 }  # fmt: skip
 TRAIN = {"epochs": 4, "batch": 4, "ema": 0.9}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
