@@ -223,7 +223,7 @@ def naive_perdi(encoder, z, d):
     return t, (shifted - original).mean(axis=0)
 
 
-@pytest.mark.parametrize("name", ["udip", "ae-1000"])
+@pytest.mark.parametrize("name", [pytest.param("udip", marks=pytest.mark.slow), "ae-1000"])
 def test_streamed_perdi_equals_the_published_computation(name):
     encoder = small(name)
     z = np.random.default_rng(5).standard_normal((23, 4))

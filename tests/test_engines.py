@@ -67,7 +67,7 @@ def test_any_number_of_threads(cohort, digests, tmp_path, threads, missing):
     assert results.digest() == digests[missing]
 
 
-@pytest.mark.parametrize("missing", ["mean", "drop"])
+@pytest.mark.parametrize("missing", ["mean", pytest.param("drop", marks=pytest.mark.slow)])
 def test_worker_processes_get_every_part(cohort, digests, tmp_path, missing, monkeypatch):
     """With one worker, more parts than are submitted at once; with two, fewer."""
     monkeypatch.setattr("imgwas.association.dispatch.WINDOW_FROM", 4)

@@ -396,6 +396,7 @@ def test_bids_where_there_is_none(tmp_path):
         images_from_bids(tmp_path)
 
 
+@pytest.mark.slow
 def test_thousands_of_subjects_take_seconds_not_minutes(tmp_path):
     for i in range(3_000):
         (tmp_path / f"sub-{i}" / "anat").mkdir(parents=True)

@@ -593,7 +593,7 @@ def heritabilities(n, seed=0):
     )
 
 
-@pytest.mark.parametrize("n", [1, 7, 300])
+@pytest.mark.parametrize("n", [1, 7, pytest.param(300, marks=pytest.mark.slow)])
 def test_bars_of_heritability(n):
     table = heritabilities(n)
     ax = plots.heritability_bars(table, order="given")

@@ -109,6 +109,7 @@ def test_intensity_effects_show_in_the_region_only(quiet):
     assert abs((found * scale)[1]) < 0.1 * effects[3].amount
 
 
+@pytest.mark.slow
 def test_people_differ_as_the_model_says():
     made = simulate_image_arrays(
         n_samples=250, n_variants=200, n_planted=0, n_null=1, grid_mm=11.0, seed=4, head_sd=0.02

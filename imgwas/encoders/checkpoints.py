@@ -217,7 +217,7 @@ def compare_state(
         Naming the first five of each kind.
     """
     missing = [name for name in wanted if name not in found]
-    strange = [name for name in found if name not in wanted]
+    strange = sorted(name for name in found if name not in wanted)  # a file has no order
     shapes = [
         f"{name} {tuple(found[name].shape)} for {tuple(wanted[name].shape)}"
         for name in wanted
