@@ -145,7 +145,7 @@ class ScanTask:
         settings = self.settings
         if not self.multiplies_integers or settings.missing_genotype == "drop":
             return settings.block_size
-        room = BYTES_AT_ONCE // (settings.block_size * self.n_bytes)
+        room = BYTES_AT_ONCE // max(settings.block_size * self.n_bytes, 1)
         return settings.block_size * max(1, min(room, BLOCKS_AT_ONCE))
 
     @cached_property
