@@ -24,6 +24,13 @@ def library() -> ctypes.CDLL | None:
     return _opened(path) if path else None
 
 
+def needed() -> ctypes.CDLL:
+    """The library, for those who have looked that there is one."""
+    found = library()
+    assert found is not None, "there is a library"
+    return found
+
+
 def is_installed() -> bool:
     """Whether it was built, be it of use on this processor or not."""
     return _path() is not None
@@ -83,9 +90,7 @@ def count(packed: np.ndarray, slots: np.ndarray, bits: np.ndarray) -> None:
     bits : (3, variants) int64 array
         Contiguous.
     """
-    opened = library()
-    assert opened is not None, "there is a library"
-    opened.imgwas_native_count(
+    needed().imgwas_native_count(
         packed.ctypes.data, *packed.shape, slots.ctypes.data, *(row.ctypes.data for row in bits)
     )
 
@@ -109,13 +114,11 @@ def weighted(packed: np.ndarray, weights: np.ndarray, filled: np.ndarray | None)
     sums : (weights, people) float32 array
         Four people to a byte.
     """
-    opened = library()
-    assert opened is not None, "there is a library"
     n_variants, n_bytes = packed.shape
     padded = np.zeros((-(-len(weights) // 4) * 4, n_variants), np.float32)
     padded[: len(weights)] = weights
     sums = np.empty((len(padded), 4 * n_bytes), np.float32)
-    opened.imgwas_native_weighted(
+    needed().imgwas_native_weighted(
         packed.ctypes.data, n_variants, n_bytes, None if filled is None else filled.ctypes.data,
         padded.ctypes.data, len(padded), sums.ctypes.data,
     )  # fmt: skip
@@ -146,14 +149,12 @@ def t_statistics(
     largest : (variants,) float32 array
         Largest |t| of each variant, 0 where all are NaN.
     """
-    opened = library()
-    assert opened is not None, "there is a library"
     if product.strides[1] != product.itemsize:
         product = np.ascontiguousarray(product)
     weight = np.ascontiguousarray(weight)
     t = np.empty((len(product), n_traits), np.float32)
     largest = np.empty(len(product), np.float32)
-    opened.imgwas_native_t(
+    needed().imgwas_native_t(
         product.ctypes.data, len(product), product.strides[0] // 4, n_traits, weight.ctypes.data,
         float(1 - np.finfo(np.float32).eps), float(np.float32(np.sqrt(max(dof, 0)))),
         t.ctypes.data, largest.ctypes.data,

@@ -6,7 +6,9 @@ is the one counted, and sums of squares come from genotype counts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -182,17 +184,35 @@ class Workspace:
         return product
 
 
-@dataclass(frozen=True)
 class Gaps:
-    """Missing calls of a block: row of each, and its column in the decoded matrix."""
+    """Missing calls of a block, found when somebody asks where they are.
 
-    rows: np.ndarray
-    columns: np.ndarray
+    Parameters
+    ----------
+    any_missing : bool
+        Whether there is any.
+    find : callable
+        Returns the row of each, and its column in the decoded matrix.
+    """
+
+    def __init__(
+        self, any_missing: bool, find: Callable[[], tuple[np.ndarray, np.ndarray]]
+    ) -> None:
+        self.any_missing, self._find = any_missing, find
+
+    @cached_property
+    def _found(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._find()
 
     @property
-    def any_missing(self) -> bool:
-        """Whether there is any."""
-        return len(self.rows) > 0
+    def rows(self) -> np.ndarray:
+        """Row of each."""
+        return self._found[0]
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Column of each in the decoded matrix."""
+        return self._found[1]
 
 
 @dataclass(frozen=True)
@@ -328,14 +348,18 @@ def decode(coded: np.ndarray, workspace: Workspace) -> None:
 def missing_positions(coded: np.ndarray, counts: GenotypeCounts) -> Gaps:
     """Row and column of each missing call (code 01)."""
     if not counts.n_missing.any():
-        return Gaps(np.empty(0, np.int64), np.empty(0, np.int64))
+        return Gaps(False, lambda: (np.empty(0, np.int64), np.empty(0, np.int64)))
+    return Gaps(True, partial(_find_missing, coded))
+
+
+def _find_missing(coded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n_bytes = coded.shape[1]
     low = (coded & ~(coded >> 1) & 0x55).reshape(-1)
     at = np.flatnonzero(low != 0)
     values = low[at]
     rows, bytes_ = np.divmod(at, n_bytes)
     found = [np.flatnonzero(values & (1 << (2 * s))) for s in range(4)]
-    return Gaps(
+    return (
         np.concatenate([rows[f] for f in found]),
         np.concatenate([bytes_[f] * 4 + s for s, f in enumerate(found)]),
     )

@@ -80,7 +80,7 @@ def decode(dosage: np.ndarray, flip: np.ndarray, per_copy: int, workspace: Works
     rows = np.repeat(np.arange(n_variants), [len(columns) for columns in gone])
     columns = np.concatenate([np.empty(0, np.int64), *gone])
     inside[rows, columns] = 0
-    return Gaps(rows, columns)
+    return Gaps(len(rows) > 0, lambda: (rows, columns))
 
 
 class DosageGroupBlock(GroupBlock):

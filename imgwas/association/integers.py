@@ -170,9 +170,7 @@ class IntegerWorkspace(Workspace):
     def __init__(self, block_size: int, n_bytes: int, panels: Panels) -> None:
         self.dtype, self.block_size = np.dtype(np.float32), block_size
         self._products: dict[int, np.ndarray] = {}  # and no buffer of decoded people
-        library = native.library()
-        assert library is not None, "there is a library"
-        self._multiply, self._panels = library.imgwas_native_product, panels
+        self._multiply, self._panels = native.needed().imgwas_native_product, panels
         self._coded = np.empty((0, n_bytes), np.uint8)
         self._filled: np.ndarray | None = None
         self._decoded = np.empty(VARIANTS * 4 * min(n_bytes, QUADS), np.uint8)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from imgwas.encoders.loop import Loop
 
 
+#: Lowest and highest intensity under each scaling that has any.
+SPANS: Mapping[str, tuple[float, float]] = {"symmetric": (-1.0, 1.0), "minmax": (0.0, 1.0)}
+
+
 @dataclass(frozen=True)
 class ImageSettings:
     """Settings that all encoders of images share.

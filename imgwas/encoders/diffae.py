@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from imgwas.encoders.base import Batch, NeuralEncoder, Ratio
+from imgwas.encoders.base import SPANS, Batch, NeuralEncoder, Ratio
 from imgwas.encoders.ddim import step_pairs
 from imgwas.encoders.diffae_settings import (
     HALVES,
-    SPANS,
     DiffAESettings,
     check_grid,
     check_levels,

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from imgwas.encoders.base import ImageSettings
-from imgwas.encoders.ddim import Span
 from imgwas.encoders.networks import semantic, unet
 from imgwas.errors import UsageError, explain
 
-#: Lowest and highest intensity under each scaling that has any.
-SPANS: Mapping[str, Span] = {"symmetric": (-1.0, 1.0), "minmax": (0.0, 1.0)}
 #: The smallest shift of times; its inverse is the largest.
 LEAST_SHIFT = 0.01
 #: What is halved between two levels.

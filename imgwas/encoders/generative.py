@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from imgwas.encoders.base import Batch, ImageSettings, NeuralEncoder, Ratio
+from imgwas.encoders.base import SPANS, Batch, ImageSettings, NeuralEncoder, Ratio
 
 if TYPE_CHECKING:
     from imgwas.encoders.loop import Loop
@@ -128,7 +128,7 @@ class GenerativeEncoder(NeuralEncoder):
 
         Scales without limits, such as ``zscore``, have those of ``pictures``.
         """
-        known = {"symmetric": (-1.0, 1.0), "minmax": (0.0, 1.0)}.get(self.intensity)
+        known = SPANS.get(self.intensity)
         if known is not None or pictures is None:
             return known or (0.0, 1.0)
         low, high = float(pictures.min()), float(pictures.max())

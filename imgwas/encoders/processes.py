@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -77,7 +78,7 @@ def run_together(function: Callable[..., None], n: int, device: str, *arguments:
     try:
         # they meet in a file: a port that is free now may be taken when they come
         with tempfile.TemporaryDirectory(prefix="imgwas-", ignore_cleanup_errors=True) as folder:
-            meeting = os.path.join(folder, "meeting")  # noqa: PTH118 - what torch takes is text
+            meeting = str(Path(folder, "meeting"))
             multiprocessing.spawn(  # type: ignore[attr-defined,no-untyped-call]
                 _enter, (n, meeting, device, threads, function, arguments), nprocs=n, join=True
             )
