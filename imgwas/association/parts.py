@@ -21,6 +21,7 @@ from imgwas.association.reading import DESIGNS, PackedBlock, VariantBlock
 from imgwas.association.task import AUTOSOME, ScanTask
 from imgwas.files import publish_bytes, publish_json, sealed
 from imgwas.genotypes.counts import GenotypeCounts
+from imgwas.scratch import release
 from imgwas.sumstats.joint import IN_SCAN
 from imgwas.types import DosageGenotypes
 
@@ -198,6 +199,7 @@ class PartBuilder:
             receipt["probes"] = publish_sums(self.task, self.part, self._sums)
         publish_json(receipt_path(self.task.out, self.part), sealed(receipt))
         self._results = []
+        release()
         return receipt
 
 
@@ -242,9 +244,11 @@ def part_table(task: ScanTask, blocks: list[BlockResult]) -> pa.Table:
 
 
 def _variant_rows(variants: pa.Table, rows: np.ndarray) -> pa.Table:
-    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
-        return variants.slice(int(rows[0]), len(rows))
-    return variants.take(from_numpy(rows))
+    if not len(rows):
+        return variants.slice(0, 0)
+    first, last = int(rows[0]), int(rows[-1])
+    around = variants.slice(first, last - first + 1)  # or Arrow joins all of a long column
+    return around if len(around) == len(rows) else around.take(from_numpy(rows - first))
 
 
 def _count_columns(blocks: list[BlockResult]) -> dict[str, pa.Array]:

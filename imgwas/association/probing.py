@@ -26,6 +26,7 @@ from imgwas.association.blocks import GroupArrays, GroupResult, Workspace, peopl
 from imgwas.association.projection import remove
 from imgwas.errors import DegenerateError, MalformedError, WriteError, explain
 from imgwas.files import publish, publish_bytes, sha256_of
+from imgwas.genotypes.variant_table import of_chromosomes
 from imgwas.sumstats.probes import (
     MIN_MAF,
     N_BLOCKS,
@@ -70,9 +71,7 @@ def jackknife_blocks(variants: pa.Table, rows: np.ndarray) -> np.ndarray:
     DegenerateError
         If there are too few variants.
     """
-    chromosomes = variants.column("chromosome")
-    elsewhere = pc.is_in(chromosomes, value_set=from_strings(NOT_AUTOSOMES))
-    autosomal = ~to_numpy(elsewhere)[rows]
+    autosomal = of_chromosomes(variants, rows, _are_autosomes, np.bool_)
     n = int(autosomal.sum())
     if n < FEWEST_IN_BLOCK * N_BLOCKS:
         raise DegenerateError(
@@ -83,9 +82,13 @@ def jackknife_blocks(variants: pa.Table, rows: np.ndarray) -> np.ndarray:
             )
         )
     edges = np.linspace(0, n, N_BLOCKS + 1).astype(np.int64)
-    blocks = np.full(len(rows), -1, np.int64)
-    blocks[autosomal] = np.repeat(np.arange(N_BLOCKS), np.diff(edges))
+    blocks = np.full(len(rows), -1, np.int16)
+    blocks[autosomal] = np.repeat(np.arange(N_BLOCKS, dtype=np.int16), np.diff(edges))
     return blocks
+
+
+def _are_autosomes(chromosomes: pa.ChunkedArray) -> np.ndarray:
+    return ~to_numpy(pc.is_in(chromosomes, value_set=from_strings(NOT_AUTOSOMES)))
 
 
 @dataclass
@@ -272,10 +275,10 @@ class Gathering:
         counts = np.zeros(N_BLOCKS, np.int64)
         for record in recorded:
             counts[record["blocks"]] += record["counts"]
-        autosomal = np.flatnonzero(task.jackknife >= 0)
-        first = np.searchsorted(task.jackknife[autosomal], np.arange(N_BLOCKS))
+        blocks = np.maximum.accumulate(task.jackknife)  # -1 may be between them
+        first = np.searchsorted(blocks, np.arange(N_BLOCKS))
         products = ProbeSums.of_sums(sums, probes, basis, N_BLOCKS)
-        return StoredProbes(products, counts, task.rows[autosomal[first]], self.digest)
+        return StoredProbes(products, counts, task.rows[first], self.digest)
 
     def _file(self, part: int, shape: tuple[int, ...]) -> np.ndarray:
         return np.memmap(sums_path(self.task.out, part), np.float32, "r", shape=shape)

@@ -29,6 +29,7 @@ from imgwas.errors import IncompleteError, UsageError, explain
 from imgwas.genotypes.dosage_filters import check_quality
 from imgwas.genotypes.filters import VariantFilters
 from imgwas.genotypes.relatives import warn_of_relatives
+from imgwas.scratch import release
 from imgwas.sumstats import SumStats, open_sumstats
 from imgwas.sumstats.folder import open_folder
 from imgwas.types import Covariates, Genotypes, Latents, PackedGenotypes
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
 logger = logging.getLogger(__name__)
+
+#: Bytes that are digested before the next are looked at.
+_AT_ONCE = 8 << 20
 
 
 def associate(
@@ -374,7 +378,10 @@ def _digest(*arrays: np.ndarray) -> str:
     sha = hashlib.sha256()
     for array in arrays:
         sha.update(str(array.shape).encode())
-        sha.update(np.ascontiguousarray(array).data)
+        step = max(1, _AT_ONCE // max(array[:1].nbytes, 1))
+        for start in range(0, len(array), step):
+            sha.update(np.ascontiguousarray(array[start : start + step]).data)
+            release()
     return sha.hexdigest()
 
 

@@ -26,6 +26,8 @@ from imgwas.association.probing import jackknife_blocks, with_probes
 from imgwas.files import publish, publish_json, read_json
 from imgwas.genotypes.counts import pack_mask, unpack_mask
 from imgwas.genotypes.filters import VariantFilters
+from imgwas.genotypes.variant_table import of_chromosomes
+from imgwas.scratch import follow
 from imgwas.sumstats.joint import OmnibusTest
 from imgwas.types import Genotypes, PackedGenotypes
 
@@ -160,8 +162,7 @@ class ScanTask:
     @cached_property
     def kinds(self) -> np.ndarray:
         """Kind of every scanned variant, see :func:`variant_kinds`."""
-        chromosomes = self.genotypes.variants.column("chromosome")
-        return np.asarray(variant_kinds(chromosomes)[self.rows])
+        return of_chromosomes(self.genotypes.variants, self.rows, variant_kinds, np.int8)
 
     @cached_property
     def jackknife(self) -> np.ndarray:
@@ -225,7 +226,7 @@ def make_task(
     """Lay the design out over the bytes of the genotype file."""
     layout = _Layout.choose(genotypes.n_samples, design.sample_columns)
     sex = genotypes.samples.sex[design.sample_columns]
-    kinds = variant_kinds(genotypes.variants.column("chromosome"))[rows]
+    kinds = of_chromosomes(genotypes.variants, rows, variant_kinds, np.int8)
     designs = {AUTOSOME: design}
     if (kinds == 1).any():
         designs[X] = restrict(design, sex > 0, extra=(sex == 1).astype(np.float64))
@@ -237,7 +238,7 @@ def make_task(
     if settings.heritability:
         groups[AUTOSOME] = with_probes(groups[AUTOSOME])
     masks = {"analysed": everyone, "founders": founders, "females": sex == 2, "males": sex == 1}
-    return ScanTask(
+    task = ScanTask(
         genotypes=genotypes,
         rows=rows,
         columns=layout.columns,
@@ -247,6 +248,8 @@ def make_task(
         settings=settings,
         out=out,
     )
+    vars(task)["kinds"] = kinds  # which are known already
+    return task
 
 
 @dataclass(frozen=True)
@@ -359,7 +362,7 @@ def load_task(
     }
     return ScanTask(
         genotypes=genotypes,
-        rows=np.asarray(arrays["rows"]),
+        rows=np.asarray(follow(arrays["rows"])),
         columns=arrays.get("columns"),
         groups=groups,
         masks={n.removeprefix("mask."): a for n, a in arrays.items() if n.startswith("mask.")},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from imgwas.arrow import from_numpy, from_strings, to_numpy
 from imgwas.errors import InconsistentError, MalformedError, UsageError, explain
 from imgwas.genotypes.text import read_columns
+from imgwas.scratch import release, table_aside
 from imgwas.types import VARIANT_SCHEMA
 
 logger = logging.getLogger(__name__)
@@ -74,13 +76,18 @@ def name_alleles(variants: pa.Table, swap: np.ndarray | None) -> pa.Table:
     """Exchange the names of the two alleles in the rows to swap."""
     if swap is None:
         return variants
-    mask = from_numpy(swap.view(np.uint8)).cast(pa.bool_())
-    first, second = variants["effect_allele"], variants["other_allele"]
-    effect = pc.if_else(mask, second, first)
-    other = pc.if_else(mask, first, second)
-    return variants.set_column(3, VARIANT_SCHEMA.field(3), effect).set_column(
-        4, VARIANT_SCHEMA.field(4), other
-    )
+    return table_aside(_exchanged(variants, swap), VARIANT_SCHEMA)
+
+
+def _exchanged(variants: pa.Table, swap: np.ndarray) -> Iterator[pa.RecordBatch]:
+    start = 0
+    for batch in variants.to_batches():
+        mask = from_numpy(swap[start : start + len(batch)].view(np.uint8)).cast(pa.bool_())
+        *others, first, second = batch.columns
+        turned = pc.if_else(mask, second, first), pc.if_else(mask, first, second)
+        yield pa.RecordBatch.from_arrays([*others, *turned], schema=VARIANT_SCHEMA)
+        start += len(batch)
+        release()
 
 
 def swap_homozygotes(packed: np.ndarray, n_people: int) -> np.ndarray:

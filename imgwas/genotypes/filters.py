@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from imgwas.arrow import from_strings, string_scalar, to_numpy
@@ -22,7 +23,8 @@ from imgwas.errors import DegenerateError, MalformedError, UsageError, explain
 from imgwas.genotypes.counts import GenotypeCounts, count_packed
 from imgwas.genotypes.hardy_weinberg import hardy_weinberg_p_value
 from imgwas.genotypes.text import read_bytes, what_it_is
-from imgwas.genotypes.variant_table import chromosome_name
+from imgwas.genotypes.variant_table import AT_ONCE, chromosome_name, of_chromosomes, stretches
+from imgwas.scratch import array_aside
 from imgwas.types import MISSING_DOSAGE, DosageGenotypes, Genotypes, PackedGenotypes
 
 logger = logging.getLogger(__name__)
@@ -239,16 +241,24 @@ def select_rows(
             )
         keep &= listed == wanted
         report[option] = f"{found:,} of {names:,} listed ids are genotyped; {keep.sum():,} left"
-    return np.flatnonzero(keep).astype(np.int64), report
+    return array_aside(_places(keep), np.int64), report
+
+
+def _places(keep: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(keep), AT_ONCE):
+        yield start + np.flatnonzero(keep[start : start + AT_ONCE])
 
 
 def _listed(genotypes: Genotypes, paths: Sequence[Path]) -> tuple[np.ndarray, int, int]:
     """Variants that the lists name, how many ids they hold, and how many of those were found."""
     words = {w.decode("utf-8", "surrogateescape") for p in paths for w in _words(p)}
     ids = from_strings(sorted(words))
-    column = genotypes.variants["variant_id"]
-    listed = to_numpy(pc.is_in(column, value_set=ids))
-    return listed, len(ids), int(pc.sum(pc.is_in(ids, value_set=column)).as_py() or 0)
+    listed, found = np.zeros(genotypes.n_variants, bool), np.zeros(len(ids), bool)
+    for rows, names in stretches(genotypes.variants, "variant_id"):
+        at = pc.index_in(names, value_set=ids)
+        listed[rows] = to_numpy(at.is_valid())
+        found[to_numpy(at.drop_null())] = True
+    return listed, len(ids), int(found.sum())
 
 
 def _words(path: Path) -> list[bytes]:
@@ -278,8 +288,11 @@ def _expand(chromosomes: Sequence[str]) -> list[str]:
 
 
 def _on_chromosomes(genotypes: Genotypes, names: list[str]) -> np.ndarray:
-    column = genotypes.variants["chromosome"]
-    present = set(pc.unique(column).to_pylist())
+    wanted = from_strings(names)
+    inside, present = np.empty(genotypes.n_variants, bool), set()
+    for rows, column in stretches(genotypes.variants, "chromosome"):
+        present.update(pc.unique(column).to_pylist())
+        inside[rows] = to_numpy(pc.is_in(column, value_set=wanted))
     absent = [name for name in names if name not in present]
     if len(absent) == len(names):
         raise DegenerateError(
@@ -288,7 +301,7 @@ def _on_chromosomes(genotypes: Genotypes, names: list[str]) -> np.ndarray:
                 where=f"the file has {', '.join(sorted(present)[:30])}",
             )
         )
-    return to_numpy(pc.is_in(column, value_set=from_strings(names)))
+    return inside
 
 
 def sample_missingness(
@@ -298,7 +311,7 @@ def sample_missingness(
 
     Memory: one block of codes at a time.
     """
-    on_y = to_numpy(pc.equal(genotypes.variants["chromosome"], string_scalar("Y")))[rows]
+    on_y = of_chromosomes(genotypes.variants, rows, _is_y, np.bool_)
     missing = _missing_calls(genotypes, rows[~on_y], block_size)
     total = np.full(genotypes.n_samples, int((~on_y).sum()))
     if on_y.any():
@@ -306,6 +319,10 @@ def sample_missingness(
         missing += np.where(male, _missing_calls(genotypes, rows[on_y], block_size), 0)
         total += np.where(male, int(on_y.sum()), 0)
     return np.asarray(missing / np.maximum(total, 1))
+
+
+def _is_y(chromosomes: pa.ChunkedArray) -> np.ndarray:
+    return to_numpy(pc.equal(chromosomes, string_scalar("Y")))
 
 
 def _missing_calls(genotypes: Genotypes, rows: np.ndarray, block_size: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from imgwas.genotypes.bed_checks import (
 )
 from imgwas.genotypes.opened import OpenedFile
 from imgwas.genotypes.text import read_columns
-from imgwas.genotypes.variant_table import samples_of, shortened, variants_of
+from imgwas.genotypes.variant_table import samples_of, variant_batch, variants_of
 from imgwas.shapes import Float32, UInt8
 from imgwas.types import PackedGenotypes
 
@@ -83,7 +83,7 @@ class PlinkGenotypes(PackedGenotypes):
         }
         self._allow_padding = allow_nonzero_padding
         self._opened = OpenedFile(bed)
-        bim_table, bim_digest = read_columns(bim, BIM_COLUMNS, shortened)
+        bim_table, bim_digest = read_columns(bim, BIM_COLUMNS, variant_batch)
         fam_table, fam_digest = read_columns(fam, FAM_COLUMNS)
         self.samples = samples_of(fam_table)
         variants = variants_of(bim_table, bim)

@@ -18,7 +18,7 @@ from imgwas.genotypes.bgen_index import read_at
 from imgwas.genotypes.opened import OpenedFile
 from imgwas.genotypes.pgen import PER_COPY
 from imgwas.genotypes.text import read_columns
-from imgwas.genotypes.variant_table import samples_of, variants_of
+from imgwas.genotypes.variant_table import samples_of, variant_batch, variants_of
 from imgwas.types import MISSING_DOSAGE, DosageCodes, DosageGenotypes
 
 _BIM = ("chromosome", "variant_id", "centimorgan", "base_pair_location", "allele_1", "allele_2")
@@ -70,7 +70,7 @@ class StoredDosages(DosageGenotypes):
     def __init__(self, prefix: Path, effect_allele: str | Path = "a1") -> None:
         self.prefix, self._effect_allele = prefix, effect_allele
         self.path = Path(f"{prefix}.dosage")
-        bim, bim_digest = read_columns(Path(f"{prefix}.bim"), _BIM)
+        bim, bim_digest = read_columns(Path(f"{prefix}.bim"), _BIM, variant_batch)
         fam, fam_digest = read_columns(Path(f"{prefix}.fam"), _FAM)
         self.samples = samples_of(fam)
         variants = variants_of(bim, Path(f"{prefix}.bim"))

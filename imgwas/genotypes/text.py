@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from imgwas.errors import MalformedError, OpenError, ReadError, explain
+from imgwas.scratch import table_aside
 
 _FOREIGN = {
     b"\x1f\x8b": "a gzip file: unpack it first (gunzip)",
@@ -26,6 +27,9 @@ _FOREIGN = {
     b"\xff\xfe": "UTF-16 text: convert it (iconv -f utf-16 -t utf-8)",
     b"\xfe\xff": "UTF-16 text: convert it (iconv -f utf-16 -t utf-8)",
 }
+
+#: Bytes of a file that is read piece by piece, and of a line at most.
+PIECE, LONGEST_LINE = 1 << 20, 1 << 22
 
 
 def read_bytes(path: Path) -> bytes:
@@ -80,8 +84,8 @@ def read_columns(
     Fields are separated by any mix of spaces and tabs, lines end in LF or CRLF, and blank lines at
     the end are allowed. Nothing is interpreted: ``007``, ``1e5`` and ``NA`` stay what they are.
 
-    ``shorten`` may take from a piece of a regular file what is not needed of it, before the next
-    is read; what it raises as ``ArrowInvalid`` lets the file be read as strings.
+    ``shorten`` may make of a piece of a regular file what is needed of it, before the next is
+    read; what it raises as ``ArrowInvalid`` lets the file be read as strings.
 
     Returns
     -------
@@ -143,11 +147,8 @@ def _read_regular(
     """One pass over a regular file; None where the file is anything else, or wrong."""
     try:
         with _Watched(path) as watched:
-            reader = pacsv.open_csv(watched, **_options(names))
-            if shorten is None:
-                table = reader.read_all()
-            else:
-                table = pa.Table.from_batches([shorten(batch) for batch in reader])
+            reader = pacsv.open_csv(watched, **_options(names, PIECE))
+            table = table_aside(map(shorten, reader)) if shorten else reader.read_all()
             watched.read()
     except (OSError, pa.ArrowInvalid, UnicodeDecodeError):
         return None
@@ -170,7 +171,7 @@ def _read_any(path: Path, names: tuple[str, ...]) -> tuple[pa.Table, str]:
     if tabbed.startswith(b"\n") or b"\n\n" in tabbed:
         _explain_bad_line(path, text, len(names))
     try:
-        table = pacsv.read_csv(io.BytesIO(tabbed), **_options(names))
+        table = pacsv.read_csv(io.BytesIO(tabbed), **_options(names, LONGEST_LINE))
     except (pa.ArrowInvalid, UnicodeDecodeError):
         _explain_bad_line(path, text, len(names))
         # the parser's own message quotes the line, and with it a person's id
@@ -189,10 +190,12 @@ def _normalise(text: bytes) -> bytes:
     return re.sub(rb"[ \t]+", b"\t", re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", text))
 
 
-def _options(names: tuple[str, ...]) -> dict[str, Any]:
+def _options(names: tuple[str, ...], block_size: int) -> dict[str, Any]:
     """How tab-separated text is parsed: nothing quoted, nothing guessed, nothing missing."""
     return {
-        "read_options": pacsv.ReadOptions(column_names=list(names), block_size=1 << 22),
+        "read_options": pacsv.ReadOptions(
+            column_names=list(names), block_size=block_size, use_threads=False
+        ),
         "parse_options": pacsv.ParseOptions(
             delimiter="\t", quote_char=False, ignore_empty_lines=False
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 
 from imgwas.arrow import from_strings, string_scalar, to_numpy
 from imgwas.errors import MalformedError, explain
+from imgwas.scratch import release, table_aside
 from imgwas.types import VARIANT_SCHEMA, Samples
 
 #: Spellings of chromosomes -> the name used here.
@@ -22,8 +24,8 @@ _CHROMOSOMES = {str(i): str(i) for i in range(1, 23)} | {
 #: Spellings of sex in column 5 of a ``.fam`` that PLINK 2 takes; anything else is unknown.
 _SEXES = {"1": 1, "M": 1, "m": 1, "2": 2, "F": 2, "f": 2}
 _MOST_DIGITS = 18
-#: Columns of a ``.bim`` that are used.
-VARIANT_COLUMNS = ("chromosome", "base_pair_location", "variant_id", "allele_1", "allele_2")
+#: Rows of a long table that are looked at together.
+AT_ONCE = 1 << 19
 _DIGITS = re.compile(rf"[0-9]{{1,{_MOST_DIGITS}}}")
 
 
@@ -43,45 +45,68 @@ def samples_of(table: pa.Table) -> Samples:
     )
 
 
-def shortened(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Positions as numbers and no centimorgans, so that long tables are never held as text.
+def variant_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows of a ``.bim`` as rows of a variant table, column 5 as the effect allele.
 
     Raises
     ------
     ArrowInvalid
         If a position is no number, which :func:`variants_of` says better.
     """
-    text = batch.column("base_pair_location")
-    if not _are_numbers(text):
-        raise pa.ArrowInvalid("a position")
-    names = [name for name in batch.schema.names if name in VARIANT_COLUMNS]
-    columns = [batch.column(name) for name in names]
-    columns[names.index("base_pair_location")] = text.cast(pa.int64())
-    return pa.RecordBatch.from_arrays(columns, names)
+    columns = [
+        _chromosome_names(batch.column("chromosome")),
+        _positions(batch.column("base_pair_location")),
+        *(batch.column(name) for name in ("variant_id", "allele_1", "allele_2")),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=VARIANT_SCHEMA)
 
 
 def variants_of(table: pa.Table, path: Path) -> pa.Table:
-    """Variant table with column 5 as the effect allele."""
-    return pa.table(
-        [
-            _chromosome_names(table["chromosome"]),
-            _positions(table["base_pair_location"], path),
-            table["variant_id"],
-            table["allele_1"],
-            table["allele_2"],
-        ],
-        schema=VARIANT_SCHEMA,
-    )
+    """Variant table of the rows of a ``.bim``, unless it is one already.
+
+    Raises
+    ------
+    MalformedError
+        With the first row whose position is none.
+    """
+    if table.schema == VARIANT_SCHEMA:
+        return table
+    try:
+        return table_aside(map(variant_batch, table.to_batches()), VARIANT_SCHEMA)
+    except pa.ArrowInvalid:
+        raise _wrong_position(table["base_pair_location"], path) from None
 
 
-def _chromosome_names(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def stretches(variants: pa.Table, column: str) -> Iterator[tuple[slice, pa.ChunkedArray]]:
+    """Go through a column of a long table; what was looked at need not stay in memory."""
+    for start in range(0, variants.num_rows, AT_ONCE):
+        found = variants.column(column).slice(start, AT_ONCE)
+        yield slice(start, start + len(found)), found
+        release()
+
+
+def of_chromosomes(
+    variants: pa.Table,
+    rows: np.ndarray,
+    say: Callable[[pa.ChunkedArray], np.ndarray],
+    dtype: type[np.generic],
+) -> np.ndarray:
+    """Gather what a function says of the chromosomes of some rows, which increase."""
+    found = np.empty(len(rows), dtype)
+    for start in range(0, len(rows), AT_ONCE):
+        some = rows[start : start + AT_ONCE]
+        first, stop = int(some[0]), int(some[-1]) + 1
+        names = variants.column("chromosome").slice(first, stop - first)
+        found[start : start + len(some)] = say(names)[some - first]
+        release()
+    return found
+
+
+def _chromosome_names(column: pa.Array) -> pa.Array:
     """Normalise ``chr1``, ``01``, ``23``; contigs keep their own names."""
-    named = []
-    for chunk in column.chunks:  # one by one: a long column is never there three times
-        encoded = chunk.dictionary_encode()
-        names = [chromosome_name(name) for name in encoded.dictionary.to_pylist()]
-        named.append(from_strings(names).take(encoded.indices))
-    return pa.chunked_array([pa.concat_arrays(named)] if named else [], pa.string())
+    encoded = column.dictionary_encode()
+    names = [chromosome_name(name) for name in encoded.dictionary.to_pylist()]
+    return from_strings(names).take(encoded.indices)
 
 
 def chromosome_name(name: str) -> str:
@@ -90,25 +115,27 @@ def chromosome_name(name: str) -> str:
     return _CHROMOSOMES.get(bare.upper().lstrip("0") or "0", name)
 
 
-def _are_numbers(column: pa.Array | pa.ChunkedArray) -> bool:
-    digits = pc.all(pc.ascii_is_decimal(column)).as_py()
-    return bool(digits and pc.max(pc.binary_length(column)).as_py() <= _MOST_DIGITS)
-
-
-def _positions(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
+def _positions(column: pa.Array) -> pa.Array:
     # Arrow also reads 0x1F, which no other program does
-    if pa.types.is_integer(column.type) or _are_numbers(column):
+    if pc.all(pc.ascii_is_decimal(column)).as_py() and _longest(column) <= _MOST_DIGITS:
         positions = column.cast(pa.int64())
-        if to_numpy(positions).max() < 2**31:
+        if to_numpy(positions).max(initial=0) < 2**31:
             return positions
-        column = column.cast(pa.string())
+    raise pa.ArrowInvalid("a position")
+
+
+def _longest(column: pa.Array) -> int:
+    return int(pc.max(pc.binary_length(column)).as_py() or 0)
+
+
+def _wrong_position(column: pa.ChunkedArray, path: Path) -> MalformedError:
     number, text = next(
         (number, text)
         for number, text in enumerate(column.to_pylist(), start=1)
         if not _DIGITS.fullmatch(text) or int(text) >= 2**31
     )
     shown = text if len(text) <= 40 else f"{text[:40]}..."
-    raise MalformedError(
+    return MalformedError(
         explain(
             f"{path}:{number} has the position {shown!a}",
             expected="Positions are whole numbers from 0 to 2147483647",
