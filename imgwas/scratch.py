@@ -65,17 +65,44 @@ def _written(held: list[pa.RecordBatch], source: Iterator[pa.RecordBatch]) -> pa
     return table
 
 
+class ArrayAside:
+    """A one-dimensional array that grows piece by piece, beside memory once it is long.
+
+    Parameters
+    ----------
+    dtype : type
+        Of its numbers.
+    """
+
+    def __init__(self, dtype: type[np.generic]) -> None:
+        self._dtype, self._paper = dtype, _Paper()
+
+    def __enter__(self) -> ArrayAside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._paper.close()
+
+    def add(self, piece: np.ndarray) -> None:
+        """Take the next numbers."""
+        self._paper.write(np.ascontiguousarray(piece, self._dtype).data)
+
+    def array(self) -> np.ndarray:
+        """Everything that was added; nobody may write to it."""
+        array = np.frombuffer(self._paper.content(), self._dtype)
+        array.flags.writeable = False
+        return array
+
+
 def array_aside(pieces: Iterable[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
     """Join one-dimensional arrays, one at a time, into one that lies beside memory if it is long.
 
     Nobody may write to it.
     """
-    with _Paper() as paper:
+    with ArrayAside(dtype) as aside:
         for piece in pieces:
-            paper.write(np.ascontiguousarray(piece, dtype).data)
-        array = np.frombuffer(paper.content(), dtype)
-    array.flags.writeable = False
-    return array
+            aside.add(piece)
+        return aside.array()
 
 
 def follow(array: np.ndarray) -> np.ndarray:

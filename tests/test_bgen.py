@@ -140,7 +140,7 @@ def index_of(path, folder, **changes):
     )
     database.execute("CREATE TABLE Metadata (file_size INT, first_1000_bytes BLOB)")
     for row in range(genotypes.n_variants):
-        start, stop = int(genotypes._start[row]), int(genotypes._stop[row])
+        start, stop = map(int, genotypes._edges[row : row + 2])
         values = ("1", row + 1 + changes.get("shift", 0), f"rs{row}", 2, "A", "G", start)
         database.execute("INSERT INTO Variant VALUES (?,?,?,?,?,?,?,?)", (*values, stop - start))
     size = path.stat().st_size + changes.get("size", 0)

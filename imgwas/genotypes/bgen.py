@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from imgwas.arrow import to_numpy
 from imgwas.errors import (
     DecompressError,
     InconsistentError,
@@ -34,7 +35,6 @@ from imgwas.genotypes.bgen_decode import (
     uncompress,
 )
 from imgwas.genotypes.bgen_index import (
-    BgenIndex,
     read_at,
     read_header,
     scan_index,
@@ -44,7 +44,8 @@ from imgwas.genotypes.bgen_samples import bgen_samples
 from imgwas.genotypes.multiallelic import chosen_rows
 from imgwas.genotypes.opened import OpenedFile
 from imgwas.genotypes.text import is_there
-from imgwas.genotypes.variant_table import variants_of
+from imgwas.genotypes.variant_table import some_variants, stretches
+from imgwas.scratch import array_aside, release, table_aside
 from imgwas.types import MISSING_DOSAGE, DosageCodes, DosageGenotypes
 
 logger = logging.getLogger(__name__)
@@ -98,28 +99,17 @@ class BgenGenotypes(DosageGenotypes):
         self.samples, self._sample_digest = bgen_samples(self._header, sample)
         index = read_bgi(descriptor, self._header) or scan_index(descriptor, self._header)
         chosen = chosen_rows(bgen, index.n_alleles, multiallelic)
-        self._start, self._stop = index.start[chosen], index.stop[chosen]
-        self._position = _take(index, chosen)["position"].to_numpy()
-        self.variants, self._swap = self._named(_take(index, chosen), effect_allele)
+        self._edges, self._records = index.edges, chosen
+        variants = index.table
+        if len(chosen) < variants.num_rows:
+            variants = table_aside(batch for _, batch in some_variants(variants, chosen))
+        positions = (to_numpy(some) for _, some in stretches(variants, "base_pair_location"))
+        self._position = array_aside(positions, np.int64)
+        self._swap = alleles_to_swap(variants, effect_allele)
+        self.variants = name_alleles(variants, self._swap)
         self._tables_digest = _digest(self.variants)
         block = self._block(0, self._contents(np.array([0]))[0])
         self.per_copy = EIGHT_BITS if block.bits == 8 else OTHER_BITS
-
-    def _named(
-        self, table: pa.Table, effect_allele: str | Path
-    ) -> tuple[pa.Table, np.ndarray | None]:
-        as_bim = pa.table(
-            {
-                "chromosome": table["chromosome"],
-                "base_pair_location": table["position"].cast(pa.string()),
-                "variant_id": table["variant_id"],
-                "allele_1": table["allele_2"],
-                "allele_2": table["allele_1"],
-            }
-        )
-        variants = variants_of(as_bim, self.bgen)
-        swap = alleles_to_swap(variants, effect_allele)
-        return name_alleles(variants, swap), swap
 
     def __reduce__(self) -> tuple[Any, ...]:
         same = {"size": self._stat["size"], "tables": self._tables_digest}
@@ -164,7 +154,8 @@ class BgenGenotypes(DosageGenotypes):
 
     def _contents(self, rows: np.ndarray) -> list[memoryview]:
         """Bytes of some variants; neighbours are read together."""
-        starts, stops = self._start[rows], self._stop[rows]
+        records = self._records[rows]
+        starts, stops = self._edges[records], self._edges[records + 1]
         found: list[memoryview] = []
         at = 0
         while at < len(rows):
@@ -182,6 +173,9 @@ class BgenGenotypes(DosageGenotypes):
             at = end
         return found
 
+    def _place(self, row: int) -> int:
+        return int(self._edges[self._records[row]])
+
     def _block(self, row: int, content: memoryview) -> Block:
         """Unpack the genotypes of a variant, and check that it is the one of the index."""
         head = skip_head(content)
@@ -191,7 +185,7 @@ class BgenGenotypes(DosageGenotypes):
         if position != self._position[row]:
             raise InconsistentError(
                 explain(
-                    f"{self.bgen} has position {position:,} at byte {self._start[row]:,}, "
+                    f"{self.bgen} has position {position:,} at byte {self._place(row):,}, "
                     f"and the index says {self._position[row]:,}",
                     do="Remove the .bgi, and the file is scanned",
                 )
@@ -269,7 +263,7 @@ class BgenGenotypes(DosageGenotypes):
             row = int(rows[worst])
             raise MalformedError(
                 explain(
-                    f"variant {row + 1:,} of {self.bgen}, at byte {self._start[row]:,}, has "
+                    f"variant {row + 1:,} of {self.bgen}, at byte {self._place(row):,}, has "
                     f"probabilities that sum to more than one for {n_wrong[worst]:,} people",
                     expected=f"More than {_TOO_MANY_WRONG:.1%} of people is no rounding",
                     do="Copy or make the file again",
@@ -284,7 +278,7 @@ class BgenGenotypes(DosageGenotypes):
     def _damaged(self, row: int, error: Damaged) -> DecompressError:
         return DecompressError(
             explain(
-                f"variant {row + 1:,} of {self.bgen}, at byte {self._start[row]:,}, is damaged: "
+                f"variant {row + 1:,} of {self.bgen}, at byte {self._place(row):,}, is damaged: "
                 f"{error}",
                 do="Copy or download the file again and compare checksums",
             )
@@ -324,18 +318,13 @@ class BgenGenotypes(DosageGenotypes):
             )
 
 
-def _take(index: BgenIndex, rows: np.ndarray) -> pa.Table:
-    if len(rows) == index.table.num_rows:
-        return index.table
-    return index.table.take(pa.array(rows))
-
-
 def _digest(variants: pa.Table) -> str:
     """SHA-256 of every name of every variant."""
     sha = hashlib.sha256()
     for batch in variants.to_batches(max_chunksize=65_536):
         for column in batch.columns:
             sha.update("\0".join(map(str, column.to_pylist())).encode("utf-8", "surrogateescape"))
+        release()
     return sha.hexdigest()
 
 

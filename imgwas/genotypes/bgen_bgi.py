@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imgwas.errors import InconsistentError, explain
-from imgwas.genotypes.bgen_index import BgenHeader, BgenIndex, Collected, VariantHead, read_at
+from imgwas.genotypes.bgen_index import (
+    BgenHeader,
+    BgenIndex,
+    Placed,
+    VariantHead,
+    gathered,
+    read_at,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +38,7 @@ def read_bgi(descriptor: int, header: BgenHeader) -> BgenIndex | None:
             if not _is_fresh(database, descriptor, header):
                 logger.warning("%s is of another %s: not used", path.name, header.path.name)
                 return None
-            index = _from_rows(database)
+            index = gathered(_placed(database), path)
         finally:
             database.close()
     except (sqlite3.Error, OverflowError, TypeError, ValueError) as error:
@@ -51,13 +58,11 @@ def _is_fresh(database: sqlite3.Connection, descriptor: int, header: BgenHeader)
     return size == header.size and bytes(first) == read_at(descriptor, header.path, 0, 1000)
 
 
-def _from_rows(database: sqlite3.Connection) -> BgenIndex:
-    collected = Collected()
+def _placed(database: sqlite3.Connection) -> Iterator[Placed]:
     for chromosome, position, name, n, first, second, start, size in _rows(database):
         alleles = (str(first), str(second), *[""] * (int(n) - 2))[: int(n)]
         head = VariantHead(str(chromosome), int(position), str(name) or ".", alleles, 0)
-        collected.add(int(start), int(start) + int(size), head)
-    return collected.index()
+        yield int(start), int(start) + int(size), head
 
 
 def _rows(database: sqlite3.Connection) -> Iterator[tuple]:
@@ -69,16 +74,16 @@ def _rows(database: sqlite3.Connection) -> Iterator[tuple]:
 
 def _check_bgi(path: Path, header: BgenHeader, index: BgenIndex) -> None:
     fits = (
-        len(index.start) == header.n_variants
-        and index.start[0] == header.first
-        and index.stop[-1] == header.size
-        and (index.start[1:] == index.stop[:-1]).all()
+        index.table.num_rows == header.n_variants
+        and index.edges[0] == header.first
+        and index.edges[-1] == header.size
+        and index.is_gapless
     )
     if not fits:
         raise InconsistentError(
             explain(
-                f"{path} lists {len(index.start):,} variants that do not fill {header.path.name}, "
-                f"which has {header.n_variants:,}",
+                f"{path} lists {index.table.num_rows:,} variants that do not fill "
+                f"{header.path.name}, which has {header.n_variants:,}",
                 do=f"Index it again: bgenix -index -clobber -g {header.path.name}; or remove the "
                 ".bgi, and the file is scanned",
             )

@@ -6,9 +6,11 @@ anything is allocated for it.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,9 @@ import pyarrow as pa
 from imgwas.arrow import from_strings
 from imgwas.errors import MalformedError, ReadError, explain
 from imgwas.genotypes.text import what_it_is
+from imgwas.genotypes.variant_table import AS_BIM, variant_batch, wrong_position
+from imgwas.scratch import ArrayAside, table_aside
+from imgwas.types import VARIANT_SCHEMA
 
 logger = logging.getLogger(__name__)
 
@@ -65,18 +70,20 @@ class BgenIndex:
 
     Parameters
     ----------
-    start, stop : (variants,) int64 array
-        First byte and one past the last of each variant.
-    n_alleles : (variants,) int64 array
+    edges : (variants + 1,) int64 array
+        First byte of each variant, and one past the last of the last.
+    n_alleles : (variants,) uint16 array
         Alleles of each variant.
     table : pyarrow.Table
-        ``chromosome``, ``position``, ``variant_id``, ``allele_1``, ``allele_2``; text and int64.
+        Variants, the second allele as the effect allele.
+    is_gapless : bool
+        Whether each begins where the one before ends.
     """
 
-    start: np.ndarray
-    stop: np.ndarray
+    edges: np.ndarray
     n_alleles: np.ndarray
     table: pa.Table
+    is_gapless: bool = True
 
 
 def read_at(descriptor: int, path: Path, offset: int, n_bytes: int) -> bytes:
@@ -231,9 +238,16 @@ def skip_head(content: memoryview) -> tuple[int, int] | None:
     return (position, at) if at + 4 <= end else None
 
 
+#: First byte of a variant, one past its last, and its names.
+Placed = tuple[int, int, VariantHead]
+
+
 def scan_index(descriptor: int, header: BgenHeader) -> BgenIndex:
     """Find every variant by going from one to the next; only their names are read."""
-    collected = Collected()
+    return gathered(_scan(descriptor, header), header.path)
+
+
+def _scan(descriptor: int, header: BgenHeader) -> Iterator[Placed]:
     at = header.first
     for number in range(header.n_variants):
         head = _head_at(descriptor, header, at, number)
@@ -243,7 +257,7 @@ def scan_index(descriptor: int, header: BgenHeader) -> BgenIndex:
         stop = at + head.data + 4 + length
         if stop > header.size:
             raise _cut_short(header, number, at)
-        collected.add(at, stop, head)
+        yield at, stop, head
         at = stop
     if at != header.size:
         raise MalformedError(
@@ -253,7 +267,6 @@ def scan_index(descriptor: int, header: BgenHeader) -> BgenIndex:
                 do="Copy or download it again and compare checksums",
             )
         )
-    return collected.index()
 
 
 def _head_at(descriptor: int, header: BgenHeader, at: int, number: int) -> VariantHead:
@@ -288,41 +301,57 @@ def _cut_short(header: BgenHeader, number: int, at: int) -> MalformedError:
     )
 
 
-class Collected:
-    """Variants on their way into an index, as Arrow columns a chunk at a time."""
+def gathered(placed: Iterator[Placed], path: Path) -> BgenIndex:
+    """Make an index of variants one after another, which are never held all at once.
 
-    def __init__(self) -> None:
-        self.numbers: list[np.ndarray] = []
-        self.chunks: list[pa.Table] = []
-        self._rows: list[tuple[int, int, VariantHead]] = []
+    Raises
+    ------
+    MalformedError
+        If a position is beyond what is read.
+    """
+    edges, n_alleles = ArrayAside(np.int64), ArrayAside(np.uint16)
+    with edges, n_alleles:
+        numbers = _Numbers(edges, n_alleles)
+        table = table_aside(_batches(placed, numbers, path), VARIANT_SCHEMA)
+        edges.add(np.array([numbers.end]))
+        return BgenIndex(edges.array(), n_alleles.array(), table, numbers.is_gapless)
 
-    def add(self, start: int, stop: int, head: VariantHead) -> None:
-        """Take one variant."""
-        self._rows.append((start, stop, head))
-        if len(self._rows) >= _CHUNK:
-            self._flush()
 
-    def _flush(self) -> None:
-        rows, self._rows = self._rows, []
-        self.numbers.append(
-            np.array([(a, b, len(h.alleles)) for a, b, h in rows], np.int64).reshape(-1, 3)
-        )
-        heads = [head for _, _, head in rows]
+@dataclass
+class _Numbers:
+    """Places and numbers of alleles, gathered while names are."""
+
+    edges: ArrayAside
+    n_alleles: ArrayAside
+    end: int = -1
+    is_gapless: bool = True
+
+    def add(self, some: Sequence[Placed]) -> None:
+        """Take some variants."""
+        starts, stops = np.array([one[:2] for one in some], np.int64).T
+        before = np.concatenate([starts[:1] if self.end < 0 else [self.end], stops[:-1]])
+        self.is_gapless &= bool((starts == before).all())
+        self.end = int(stops[-1])
+        self.edges.add(starts)
+        self.n_alleles.add(np.array([min(len(h.alleles), 65_535) for *_, h in some], np.uint16))
+
+
+def _batches(placed: Iterator[Placed], numbers: _Numbers, path: Path) -> Iterator[pa.RecordBatch]:
+    before = 0
+    while some := list(itertools.islice(placed, _CHUNK)):
+        numbers.add(some)
+        heads = [head for *_, head in some]
         alleles = [(*head.alleles, "", "")[:2] for head in heads]
-        self.chunks.append(
-            pa.table(
-                {
-                    "chromosome": from_strings([head.chromosome for head in heads]),
-                    "position": pa.array([head.position for head in heads], pa.int64()),
-                    "variant_id": from_strings([head.variant_id for head in heads]),
-                    "allele_1": from_strings([first for first, _ in alleles]),
-                    "allele_2": from_strings([second for _, second in alleles]),
-                }
-            )
-        )
-
-    def index(self) -> BgenIndex:
-        """Everything that was taken."""
-        self._flush()
-        start, stop, n_alleles = np.concatenate(self.numbers).T
-        return BgenIndex(start.copy(), stop.copy(), n_alleles.copy(), pa.concat_tables(self.chunks))
+        positions = from_strings([str(head.position) for head in heads])
+        columns = [
+            from_strings([head.chromosome for head in heads]),
+            positions,
+            from_strings([head.variant_id for head in heads]),
+            from_strings([second for _, second in alleles]),
+            from_strings([first for first, _ in alleles]),
+        ]
+        try:
+            yield variant_batch(pa.RecordBatch.from_arrays(columns, AS_BIM))
+        except pa.ArrowInvalid:
+            raise wrong_position(positions, path, before) from None
+        before += len(some)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from imgwas.errors import DegenerateError, UsageError, explain
+from imgwas.genotypes.variant_table import AT_ONCE
+from imgwas.scratch import array_aside
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ def chosen_rows(
             )
         )
     if not many.any():
-        return np.arange(len(n_alleles))
+        return everything(len(n_alleles))
     if n_many and choice == "refuse":
         first = int(np.flatnonzero(n_alleles > 2)[0])
         raise UsageError(
@@ -50,11 +52,18 @@ def chosen_rows(
             )
         )
     if choice == "split":
-        rows = np.repeat(np.arange(len(n_alleles)), np.maximum(n_alleles - 1, 0))
+        times = np.maximum(n_alleles, 1) - 1
+        rows = np.repeat(np.arange(len(n_alleles)), times)
         logger.info("variants  %s of more than two alleles are split", f"{n_many:,}")
     else:
         rows = np.flatnonzero(~many)
         logger.info("variants  %s without exactly two alleles are skipped", f"{int(many.sum()):,}")
     if not len(rows):
         raise DegenerateError(explain(f"{path} has no variant of two alleles"))
-    return rows
+    return array_aside([rows], np.int64)
+
+
+def everything(n: int) -> np.ndarray:
+    """Rows of a file of which nothing is left out."""
+    starts = range(0, n, AT_ONCE)
+    return array_aside((np.arange(start, min(start + AT_ONCE, n)) for start in starts), np.int64)

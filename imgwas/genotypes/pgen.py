@@ -31,9 +31,17 @@ from imgwas.genotypes.multiallelic import chosen_rows
 from imgwas.genotypes.pgen_header import read_pgen_header
 from imgwas.genotypes.pgen_tables import read_psam, read_pvar
 from imgwas.genotypes.text import is_there
-from imgwas.genotypes.variant_table import variants_of
+from imgwas.genotypes.variant_table import some_variants
+from imgwas.scratch import table_aside
 from imgwas.shapes import Float32, UInt8
-from imgwas.types import MISSING_DOSAGE, DosageCodes, DosageGenotypes, Genotypes, PackedGenotypes
+from imgwas.types import (
+    MISSING_DOSAGE,
+    VARIANT_SCHEMA,
+    DosageCodes,
+    DosageGenotypes,
+    Genotypes,
+    PackedGenotypes,
+)
 
 #: PLINK 2's dosages are whole numbers of this for one copy.
 PER_COPY = 16384
@@ -80,13 +88,14 @@ class PgenFiles:
         # a variant without an ALT allele is read as one whose ALT nobody has
         wanted = np.maximum(n_alleles, 2)
         self.rows = chosen_rows(pgen, wanted, multiallelic, can_split=True)
-        self.allele = _allele_numbers(self.rows)
-        self._offsets = None
+        self.allele, self._offsets = np.ones(len(self.rows), np.uint8), None
         if (wanted > 2).any():
+            self.allele = _allele_numbers(self.rows)
             self._offsets = np.concatenate([[0], np.cumsum(wanted)]).astype(np.uintp)
-        variants = variants_of(_as_bim(table, self.rows, self.allele), pvar)
-        self.swap = alleles_to_swap(variants, effect_allele)
-        self.variants = name_alleles(variants, self.swap)
+        if self._offsets is not None or len(self.rows) < len(n_alleles):
+            table = table_aside(_chosen(table, self.rows, self.allele), VARIANT_SCHEMA)
+        self.swap = alleles_to_swap(table, effect_allele)
+        self.variants = name_alleles(table, self.swap)
         self._idle: list[Any] = []
         self._lock = threading.Lock()
         with self.reader():
@@ -220,30 +229,20 @@ class PgenFiles:
 
 def _allele_numbers(rows: np.ndarray) -> np.ndarray:
     """1 for the first ALT allele of a variant, 2 for the second, where rows repeat."""
-    if not len(rows):
-        return np.ones(0, np.int64)
     first = np.concatenate([[True], np.diff(rows) != 0])
     starts = np.flatnonzero(first)
-    return np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows)))) + 1
+    before = np.repeat(starts, np.diff(np.append(starts, len(rows))))
+    return (np.arange(len(rows)) - before + 1).astype(np.uint8)
 
 
-def _as_bim(table: pa.Table, rows: np.ndarray, allele: np.ndarray) -> pa.Table:
-    """Columns of a ``.bim``: the counted allele first."""
-    if len(rows) != table.num_rows or (allele != 1).any():
-        table = table.take(pa.array(rows))
-    alt = table["effect_allele"]
-    if pc.any(pc.match_substring(alt, ",")).as_py():
-        texts = [text.split(",") for text in alt.to_pylist()]
-        chosen = [names[number - 1] for names, number in zip(texts, allele.tolist(), strict=True)]
-        alt = pa.chunked_array([from_strings(chosen)])
-    columns = {
-        "chromosome": table["chromosome"],
-        "base_pair_location": table["base_pair_location"],
-        "variant_id": table["variant_id"],
-        "allele_1": alt,
-        "allele_2": table["other_allele"],
-    }
-    return pa.table(columns)
+def _chosen(table: pa.Table, rows: np.ndarray, allele: np.ndarray) -> Iterator[pa.RecordBatch]:
+    """Rows of a variant table, each with one of its ALT alleles."""
+    for which, batch in some_variants(table, rows):
+        *others, alt, ref = batch.columns
+        if pc.any(pc.match_substring(alt, ",")).as_py():
+            numbers = zip(alt.to_pylist(), allele[which].tolist(), strict=True)
+            alt = from_strings([text.split(",")[number - 1] for text, number in numbers])
+        yield pa.RecordBatch.from_arrays([*others, alt, ref], schema=VARIANT_SCHEMA)
 
 
 class _Fileset(Genotypes):

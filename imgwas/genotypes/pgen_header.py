@@ -8,13 +8,16 @@ of the file, so that a truncated or damaged file is refused with words and not b
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from imgwas.errors import MalformedError, OpenError, explain
 from imgwas.genotypes.text import what_it_is
+from imgwas.scratch import array_aside
 
 _MAGIC = b"\x6c\x1b"
 _STANDARD = 0x10
@@ -29,6 +32,8 @@ _MODES = {
 #: Variants of one block of the header.
 BLOCK = 65_536
 _MULTIALLELIC, _DOSAGE = 0x08, 0x60
+#: No file is as long as that.
+_FARTHEST = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -68,23 +73,15 @@ def read_pgen_header(path: Path) -> PgenHeader:
             stream.seek(0)
             head = stream.read(12)
             _check_kind(path, head)
-            n_variants, n_samples, control = struct.unpack("<IIB", head[3:12])
-            if not n_variants or not n_samples:
-                raise _damaged(path, f"it claims {n_variants:,} variants of {n_samples:,} people")
-            types, lengths, starts, flagged = _records(path, stream, size, n_variants, control)
+            records = _Records(path, stream, size, head)
+            places = array_aside(records.places(), np.int64)
+            header_end = stream.tell()
     except OSError as error:
         raise OpenError(explain(f"{path} cannot be opened ({error.strerror})")) from error
-    _check_places(path, size, lengths, starts, flagged)
-    plain = (types & 7) == 0
-    if plain.any() and int(lengths[plain].min()) < -(-n_samples // 4):
-        bad = int(np.flatnonzero(plain & (lengths < -(-n_samples // 4)))[0])
-        raise _damaged(path, f"record {bad + 1:,} is too short for {n_samples:,} people")
-    if ((types & 7) == 5).any():
-        bad = int(np.flatnonzero((types & 7) == 5)[0])
-        raise _damaged(path, f"record {bad + 1:,} is of type 5, which is not in use")
-    dosages = bool((types & _DOSAGE).any())
-    places = int(starts[0]) + np.concatenate([[0], np.cumsum(lengths)])
-    return PgenHeader(n_variants, n_samples, dosages, (types & _MULTIALLELIC) > 0, places)
+    records.check(header_end)
+    multiallelic = np.concatenate(records.multiallelic)
+    counts = records.n_variants, records.n_samples
+    return PgenHeader(*counts, records.has_dosages, multiallelic, places)
 
 
 def _check_kind(path: Path, head: bytes) -> None:
@@ -113,55 +110,101 @@ def _check_kind(path: Path, head: bytes) -> None:
     )
 
 
-def _records(
-    path: Path, stream: object, size: int, n_variants: int, control: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Types and lengths of all records, places of the blocks, and where the header ends."""
-    width = control & 15
-    if width > 7:
-        raise MalformedError(
-            explain(
-                f"{path} has records of a width ({width}) that is not read",
-                do=f"Convert it: plink2 --pfile {path.with_suffix('').name} --make-pgen "
-                "--out converted",
+class _Records:
+    """Types and lengths of all records, read block by block.
+
+    Parameters
+    ----------
+    path, stream : Path, file
+        After the fixed part of the header.
+    size : int
+        Bytes of the file.
+    fixed : bytes
+        The fixed part.
+    """
+
+    def __init__(self, path: Path, stream: IO[bytes], size: int, fixed: bytes) -> None:
+        n_variants, n_samples, control = struct.unpack("<IIB", fixed[3:12])
+        if not n_variants or not n_samples:
+            raise _damaged(path, f"it claims {n_variants:,} variants of {n_samples:,} people")
+        width = control & 15
+        if width > 7:
+            raise MalformedError(
+                explain(
+                    f"{path} has records of a width ({width}) that is not read",
+                    do=f"Convert it: plink2 --pfile {path.with_suffix('').name} --make-pgen "
+                    "--out converted",
+                )
             )
-        )
-    n_blocks = -(-n_variants // BLOCK)
-    wide, length_bytes, count_bytes = width >= 4, 1 + width % 4, control >> 4 & 3
-    least = 12 + 8 * n_blocks + n_variants * (2 * length_bytes + 1 + wide) // 2
-    if least + n_variants > size:
-        raise _damaged(path, f"it claims {n_variants:,} variants and has {size:,} bytes")
-    read = stream.read  # type: ignore[attr-defined]
-    starts = np.frombuffer(_exactly(path, read(8 * n_blocks), 8 * n_blocks), "<u8")
-    types, lengths = [], []
-    for block in range(n_blocks):
-        n = min(BLOCK, n_variants - block * BLOCK)
-        n_bytes = n if wide else -(-n // 2)
-        raw = np.frombuffer(_exactly(path, read(n_bytes), n_bytes), np.uint8)
-        both = raw if wide else np.stack([raw & 15, raw >> 4], axis=1).ravel()
-        types.append(both[:n])
-        content = _exactly(path, read(n * length_bytes), n * length_bytes)
-        digits = np.frombuffer(content, np.uint8).reshape(n, length_bytes).astype(np.int64)
-        lengths.append(digits @ (256 ** np.arange(length_bytes, dtype=np.int64)))
-        skipped = n * count_bytes + (-(-n // 8) if control >> 6 == 3 else 0)
-        _exactly(path, read(skipped), skipped)
-    end = stream.tell()  # type: ignore[attr-defined]
-    return np.concatenate(types), np.concatenate(lengths), starts, end
+        self.path, self._stream, self.size = path, stream, size
+        self.n_variants, self.n_samples, self._control = n_variants, n_samples, control
+        n_blocks = -(-n_variants // BLOCK)
+        self._is_wide, self._length_bytes = width >= 4, 1 + width % 4
+        sizes = 2 * self._length_bytes + 1 + self._is_wide
+        if 12 + 8 * n_blocks + n_variants * sizes // 2 + n_variants > size:
+            raise _damaged(path, f"it claims {n_variants:,} variants and has {size:,} bytes")
+        self.starts = np.frombuffer(self._read(8 * n_blocks), "<u8")
+        if int(self.starts.max()) > _FARTHEST:
+            raise _damaged(path, f"records begin at byte {int(self.starts.max()):,}")
+        self.filled = np.zeros(n_blocks, np.int64)
+        self.multiallelic: list[np.ndarray] = []
+        self.has_dosages = False
+        self._short = self._strange = -1
 
+    def places(self) -> Iterator[np.ndarray]:
+        """Where each record begins, and where the last one ends."""
+        end = int(self.starts[0])
+        yield np.array([end])
+        for block in range(len(self.starts)):
+            types, lengths = self._block(min(BLOCK, self.n_variants - block * BLOCK))
+            self.filled[block] = lengths.sum()
+            self._look_at(types, lengths, block * BLOCK)
+            yield end + np.cumsum(lengths)
+            end += int(self.filled[block])
 
-def _exactly(path: Path, content: bytes, n_bytes: int) -> bytes:
-    if len(content) < n_bytes:
-        raise _damaged(path, "its header is cut short")
-    return content
+    def _block(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        raw = np.frombuffer(self._read(n if self._is_wide else -(-n // 2)), np.uint8)
+        types = raw if self._is_wide else np.stack([raw & 15, raw >> 4], axis=1).ravel()[:n]
+        content = np.frombuffer(self._read(n * self._length_bytes), np.uint8)
+        digits = content.reshape(n, self._length_bytes).astype(np.int64)
+        skipped = n * (self._control >> 4 & 3) + (-(-n // 8) if self._control >> 6 == 3 else 0)
+        self._read(skipped)
+        return types, digits @ (256 ** np.arange(self._length_bytes, dtype=np.int64))
+
+    def _look_at(self, types: np.ndarray, lengths: np.ndarray, before: int) -> None:
+        self.multiallelic.append((types & _MULTIALLELIC) > 0)
+        self.has_dosages |= bool((types & _DOSAGE).any())
+        kinds = types & 7
+        short = np.flatnonzero((kinds == 0) & (lengths < -(-self.n_samples // 4)))
+        if len(short) and self._short < 0:
+            self._short = before + int(short[0])
+        strange = np.flatnonzero(kinds == 5)
+        if len(strange) and self._strange < 0:
+            self._strange = before + int(strange[0])
+
+    def _read(self, n_bytes: int) -> bytes:
+        content = self._stream.read(n_bytes)
+        if len(content) < n_bytes:
+            raise _damaged(self.path, "its header is cut short")
+        return content
+
+    def check(self, header_end: int) -> None:
+        """Records must follow one another from the header to the end of the file, and be whole."""
+        _check_places(self.path, self.size, self.filled, self.starts, header_end)
+        if self._short >= 0:
+            what = f"record {self._short + 1:,} is too short for {self.n_samples:,} people"
+            raise _damaged(self.path, what)
+        if self._strange >= 0:
+            raise _damaged(
+                self.path, f"record {self._strange + 1:,} is of type 5, which is not in use"
+            )
 
 
 def _check_places(
-    path: Path, size: int, lengths: np.ndarray, starts: np.ndarray, header_end: int
+    path: Path, size: int, filled: np.ndarray, starts: np.ndarray, header_end: int
 ) -> None:
-    """Records must follow one another from the header to the end of the file."""
     ends = np.append(starts[1:], np.uint64(size)).astype(np.float64)
-    filled = np.add.reduceat(lengths, np.arange(0, len(lengths), BLOCK))
-    if int(starts[0]) < header_end or (lengths == 0).all():
+    if int(starts[0]) < header_end or not filled.any():
         raise _damaged(path, "its records begin within its header")
     wrong = np.flatnonzero(starts.astype(np.float64) + filled != ends)
     if len(wrong):

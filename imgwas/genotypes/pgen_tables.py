@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ import pyarrow.csv as pacsv
 
 from imgwas.arrow import from_strings, to_numpy
 from imgwas.errors import DecompressError, MalformedError, OpenError, explain
-from imgwas.genotypes.text import decoded, read_bytes, what_it_is
-from imgwas.genotypes.variant_table import samples_of
-from imgwas.types import Samples
+from imgwas.genotypes.text import LONGEST_LINE, PIECE, decoded, read_bytes, what_it_is
+from imgwas.genotypes.variant_table import AS_BIM, samples_of, variant_batch, wrong_position
+from imgwas.scratch import table_aside
+from imgwas.types import VARIANT_SCHEMA, Samples
 
 _PVAR = ("#CHROM", "POS", "ID", "REF", "ALT")
 #: A header is shorter than this, or the file is something else.
 _LONGEST_HEADER = 1 << 28
 _WITHOUT_HEADER = {5: ("#CHROM", "ID", "POS", "ALT", "REF"),
                    6: ("#CHROM", "ID", "CM", "POS", "ALT", "REF")}  # fmt: skip
+#: PLINK 2's limit: REF and 254 others.
+MOST_ALLELES = 255
 
 
 class _Text(io.BufferedIOBase):
@@ -103,9 +107,8 @@ def read_pvar(path: Path) -> tuple[pa.Table, np.ndarray, str]:
     Returns
     -------
     table : pyarrow.Table
-        Text columns ``chromosome``, ``base_pair_location``, ``variant_id``, ``other_allele`` (REF)
-        and ``effect_allele`` (all ALT alleles, by commas).
-    n_alleles : (variants,) int64 array
+        Variants, with all ALT alleles by commas as the effect allele and REF as the other.
+    n_alleles : (variants,) uint8 array
         Alleles of each.
     digest : str
         SHA-256 of the text.
@@ -115,6 +118,19 @@ def read_pvar(path: Path) -> tuple[pa.Table, np.ndarray, str]:
     MalformedError
         If columns are missing or a line has another number of fields.
     """
+    for piece in (PIECE, LONGEST_LINE):  # few lines are longer than the first
+        try:
+            return _read_pvar(path, piece)
+        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+            what = _short(error)
+    raise MalformedError(
+        explain(
+            f"{path} cannot be read as a table of variants ({what})", do="Copy or make it again"
+        )
+    )
+
+
+def _read_pvar(path: Path, piece: int) -> tuple[pa.Table, np.ndarray, str]:
     text = _Text(path)
     names = text.header or list(_WITHOUT_HEADER.get(len(text.first_line().split()), ()))
     absent = [name for name in _PVAR if name not in names]
@@ -126,14 +142,14 @@ def read_pvar(path: Path) -> tuple[pa.Table, np.ndarray, str]:
                 do="Make it again: plink2 --make-just-pvar",
             )
         )
-    table = _rows(path, text, names)
-    n_alleles = to_numpy(pc.add(pc.count_substring(table["ALT"], ","), 2)).astype(np.int64)
-    n_alleles[to_numpy(pc.equal(table["ALT"], "."))] = 1
-    renamed = ["chromosome", "base_pair_location", "variant_id", "other_allele", "effect_allele"]
-    return table.select(list(_PVAR)).rename_columns(renamed), n_alleles, text.digest()
+    n_alleles: list[np.ndarray] = []
+    table = table_aside(_variants(path, _batches(text, names, piece), n_alleles), VARIANT_SCHEMA)
+    if not table.num_rows:
+        raise MalformedError(explain(f"{path} has no variants"))
+    return table, np.concatenate(n_alleles), text.digest()
 
 
-def _rows(path: Path, text: _Text, names: list[str]) -> pa.Table:
+def _batches(text: _Text, names: list[str], piece: int) -> Iterator[pa.RecordBatch]:
     source: Any = text
     first = text.first_line()
     if b"\t" not in first or b" " in first or first.endswith(b"\r"):
@@ -141,39 +157,62 @@ def _rows(path: Path, text: _Text, names: list[str]) -> pa.Table:
         while more := text.read(-1):
             lines += more
         source = io.BytesIO(b"\n".join(b"\t".join(line.split()) for line in lines.splitlines()))
-    try:
-        table = pacsv.open_csv(
-            source,
-            read_options=pacsv.ReadOptions(column_names=names, block_size=1 << 22),
-            parse_options=pacsv.ParseOptions(delimiter="\t", quote_char=False),
-            convert_options=pacsv.ConvertOptions(
-                include_columns=list(_PVAR),
-                column_types=dict.fromkeys(_PVAR, pa.string()),
-                strings_can_be_null=False,
-            ),
-        ).read_all()
-        text.read(-1)
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise MalformedError(
-            explain(
-                f"{path} cannot be read as a table of {len(names)} columns ({_short(error)})",
-                do="Copy or make it again",
-            )
-        ) from None
-    if not table.num_rows:
-        raise MalformedError(explain(f"{path} has no variants"))
+    yield from pacsv.open_csv(
+        source,
+        read_options=pacsv.ReadOptions(column_names=names, block_size=piece, use_threads=False),
+        parse_options=pacsv.ParseOptions(delimiter="\t", quote_char=False),
+        convert_options=pacsv.ConvertOptions(
+            include_columns=list(_PVAR),
+            column_types=dict.fromkeys(_PVAR, pa.string()),
+            strings_can_be_null=False,
+        ),
+    )
+    text.read(-1)
+
+
+def _variants(
+    path: Path, batches: Iterator[pa.RecordBatch], n_alleles: list[np.ndarray]
+) -> Iterator[pa.RecordBatch]:
+    """Check rows and turn them into those of a variant table; also count their alleles."""
+    start = 0
+    for batch in batches:
+        _check_cells(path, batch, start)
+        n_alleles.append(_count_alleles(path, batch["ALT"], start))
+        columns = [batch[name] for name in ("#CHROM", "POS", "ID", "ALT", "REF")]
+        try:
+            yield variant_batch(pa.RecordBatch.from_arrays(columns, AS_BIM))
+        except pa.ArrowInvalid:
+            raise wrong_position(batch["POS"], path, start) from None
+        start += len(batch)
+
+
+def _check_cells(path: Path, batch: pa.RecordBatch, start: int) -> None:
     for name in _PVAR:
-        column = table[name]
+        column = batch[name]
         bad = pc.or_(pc.equal(pc.binary_length(column), 0), pc.match_substring(column, " "))
         if pc.any(bad).as_py():
             row = int(np.flatnonzero(to_numpy(bad))[0])
             raise MalformedError(
                 explain(
-                    f"variant {row + 1:,} of {path} has {column[row].as_py()!a} in column {name}",
+                    f"variant {start + row + 1:,} of {path} has {column[row].as_py()!a} in column "
+                    f"{name}",
                     expected="No cell is empty or holds a space",
                 )
             )
-    return table
+
+
+def _count_alleles(path: Path, alt: pa.Array, start: int) -> np.ndarray:
+    n_alleles = to_numpy(pc.add(pc.count_substring(alt, ","), 2)).astype(np.int64)
+    n_alleles[to_numpy(pc.equal(alt, "."))] = 1
+    if n_alleles.max(initial=0) > MOST_ALLELES:
+        row = int(n_alleles.argmax())
+        raise MalformedError(
+            explain(
+                f"variant {start + row + 1:,} of {path} has {n_alleles[row]:,} alleles",
+                expected=f"A .pgen holds at most {MOST_ALLELES} of a variant",
+            )
+        )
+    return n_alleles.astype(np.uint8)
 
 
 def _short(error: Exception) -> str:

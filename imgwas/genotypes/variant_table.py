@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imgwas.arrow import from_strings, string_scalar, to_numpy
+from imgwas.arrow import from_numpy, from_strings, string_scalar, to_numpy
 from imgwas.errors import MalformedError, explain
 from imgwas.scratch import release, table_aside
 from imgwas.types import VARIANT_SCHEMA, Samples
@@ -24,6 +24,8 @@ _CHROMOSOMES = {str(i): str(i) for i in range(1, 23)} | {
 #: Spellings of sex in column 5 of a ``.fam`` that PLINK 2 takes; anything else is unknown.
 _SEXES = {"1": 1, "M": 1, "m": 1, "2": 2, "F": 2, "f": 2}
 _MOST_DIGITS = 18
+#: Columns of a ``.bim`` that :func:`variant_batch` takes.
+AS_BIM = ["chromosome", "base_pair_location", "variant_id", "allele_1", "allele_2"]
 #: Rows of a long table that are looked at together.
 AT_ONCE = 1 << 19
 _DIGITS = re.compile(rf"[0-9]{{1,{_MOST_DIGITS}}}")
@@ -74,7 +76,7 @@ def variants_of(table: pa.Table, path: Path) -> pa.Table:
     try:
         return table_aside(map(variant_batch, table.to_batches()), VARIANT_SCHEMA)
     except pa.ArrowInvalid:
-        raise _wrong_position(table["base_pair_location"], path) from None
+        raise wrong_position(table["base_pair_location"], path) from None
 
 
 def stretches(variants: pa.Table, column: str) -> Iterator[tuple[slice, pa.ChunkedArray]]:
@@ -82,6 +84,16 @@ def stretches(variants: pa.Table, column: str) -> Iterator[tuple[slice, pa.Chunk
     for start in range(0, variants.num_rows, AT_ONCE):
         found = variants.column(column).slice(start, AT_ONCE)
         yield slice(start, start + len(found)), found
+        release()
+
+
+def some_variants(variants: pa.Table, rows: np.ndarray) -> Iterator[tuple[slice, pa.RecordBatch]]:
+    """Go through some rows of a long table, which may repeat: which of them, and what they hold."""
+    before = 0
+    for batch in variants.to_batches():
+        first, stop = np.searchsorted(rows, [before, before + len(batch)]).tolist()
+        yield slice(first, stop), batch.take(from_numpy(rows[first:stop] - before))
+        before += len(batch)
         release()
 
 
@@ -128,10 +140,13 @@ def _longest(column: pa.Array) -> int:
     return int(pc.max(pc.binary_length(column)).as_py() or 0)
 
 
-def _wrong_position(column: pa.ChunkedArray, path: Path) -> MalformedError:
+def wrong_position(
+    column: pa.Array | pa.ChunkedArray, path: Path, before: int = 0
+) -> MalformedError:
+    """Name the first of some positions that is none; so many rows came before them."""
     number, text = next(
         (number, text)
-        for number, text in enumerate(column.to_pylist(), start=1)
+        for number, text in enumerate(column.to_pylist(), start=before + 1)
         if not _DIGITS.fullmatch(text) or int(text) >= 2**31
     )
     shown = text if len(text) <= 40 else f"{text[:40]}..."
