@@ -6,6 +6,8 @@ import math
 import pickle
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
@@ -233,6 +235,19 @@ def test_a_part_without_rows(tmp_path):
     assert list(sumstats.latent("L0").columns) == COLUMNS
     assert sumstats.top().empty
     assert sumstats.lambda_gc().isna().all()
+
+
+def test_parts_of_versions_that_tell_otherwise_what_may_be_null(fixture):
+    """Parts of one folder are joined whether or not each says that a column has no nulls."""
+    write(fixture)
+    sumstats = open_sumstats(fixture.folder)
+    before = sumstats.variants()
+    path = sumstats.parts[1]
+    table = pq.read_table(path)
+    fields = [field.with_nullable(table[field.name].null_count > 0) for field in table.schema]
+    pq.write_table(pa.table(table.columns, schema=pa.schema(fields)), path)
+    assert sumstats.variants().equals(before)
+    assert sumstats.latent("L0").notna().any().any()
 
 
 # --- folders that must be refused ---------------------------------------------------------------

@@ -148,6 +148,10 @@ def _no_variants(n_traits: int, task: ScanTask) -> GroupResult:
     )
 
 
+#: Columns of a part that may be null.
+NULLABLE = ("imputation_r2",)
+
+
 class PartBuilder:
     """Collects the blocks of one part, in any order, and publishes them in theirs."""
 
@@ -240,7 +244,9 @@ def part_table(task: ScanTask, blocks: list[BlockResult]) -> pa.Table:
         columns |= _trait_columns([block.groups[group] for block in blocks], names)
     for name in IN_SCAN if task.settings.omnibus else ():
         columns[f"omnibus.{name}"] = from_numpy(np.concatenate([b.omnibus[name] for b in blocks]))
-    return pa.table(columns)
+    kinds = [(name, one.type, name in NULLABLE) for name, one in columns.items()]
+    schema = pa.schema([pa.field(name, kind, nullable) for name, kind, nullable in kinds])
+    return pa.table(list(columns.values()), schema=schema)
 
 
 def _variant_rows(variants: pa.Table, rows: np.ndarray) -> pa.Table:
@@ -296,26 +302,28 @@ def encode_part(table: pa.Table) -> pa.Buffer:
     """Encode a part as Parquet: page checksums, the same bytes for the same table.
 
     Statistics are noise in most of their bits: zstd takes 7 % off them and makes both writing and
-    reading several times slower, so they are stored as they are and everything else is compressed.
+    reading several times slower, so they are stored as they are and everything else is compressed,
+    whole numbers as differences. Columns that cannot be null say so, which halves the time.
     """
-    statistics = {
-        name for name in table.column_names if name.startswith(("t.", "beta.", "omnibus."))
-    }
-    moments = {
-        name
-        for name in table.column_names
-        if name.startswith(("scale.", "effect_allele_frequency."))
-    }
-    others = [name for name in table.column_names if name not in statistics | moments]
+    statistics = [n for n in table.column_names if n.startswith(("t.", "beta.", "omnibus."))]
+    moments = [
+        n for n in table.column_names if n.startswith(("scale.", "effect_allele_frequency."))
+    ]
+    whole = [field.name for field in table.schema if pa.types.is_integer(field.type)]
+    encodings = (
+        dict.fromkeys([*statistics, "variant_id"], "PLAIN")
+        | dict.fromkeys(moments, "BYTE_STREAM_SPLIT")
+        | dict.fromkeys(whole, "DELTA_BINARY_PACKED")
+    )
+    others = [name for name in table.column_names if name not in set(statistics)]
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,
         sink,
-        compression={n: "NONE" if n in statistics else "ZSTD" for n in table.column_names},
-        compression_level={n: 1 for n in table.column_names if n not in statistics},
-        use_dictionary=others,
-        column_encoding=dict.fromkeys(sorted(statistics), "PLAIN")
-        | dict.fromkeys(sorted(moments), "BYTE_STREAM_SPLIT"),
+        compression=dict.fromkeys(statistics, "NONE") | dict.fromkeys(others, "ZSTD"),
+        compression_level=dict.fromkeys(others, 1),
+        use_dictionary=[name for name in others if name not in encodings],
+        column_encoding=encodings,
         write_statistics=False,
         write_page_checksum=True,
         store_schema=False,

@@ -44,8 +44,8 @@ def findings_of(
     """List what is odd about columns, as :func:`latent_quality` does for a table."""
     findings = []
     seen: dict[bytes, str] = {}
-    for name, column in zip(names, values.T, strict=True):
-        twin = seen.setdefault(np.ascontiguousarray(column).tobytes(), name)
+    for name, column in zip(names, np.ascontiguousarray(values.T), strict=True):
+        twin = seen.setdefault(column.tobytes(), name)
         problems = _problems(column[np.isfinite(column)])
         if twin != name and "constant" not in problems:
             problems.append(f"equal to {twin}")
@@ -65,7 +65,8 @@ def _problems(present: np.ndarray) -> list[str]:
         problems.append(f"one sample carries {share:.0%} of the variance")
     if (np.abs(present) == 65504).any():
         problems.append("reaches 65504, the end of half precision")
-    n_distinct = len(np.unique(present)) if len(present) >= ENOUGH else FEW
-    if n_distinct < FEW:
-        problems.append(f"takes {n_distinct} distinct values")
+    if len(present) >= ENOUGH and len(set(present[:ENOUGH].tolist())) < FEW:
+        n_distinct = len(np.unique(present))
+        if n_distinct < FEW:
+            problems.append(f"takes {n_distinct} distinct values")
     return problems

@@ -22,15 +22,20 @@ from imgwas.sumstats.effects import (
 
 
 def read_part(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield some columns of one part, row group by row group, page checksums verified."""
+    """Yield some columns of one part, row group by row group, page checksums verified.
+
+    Whether a column may be null is not told: it differs between versions that share a folder.
+    """
+    names = list(columns)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check_columns(path, columns, file.schema_arrow.names)
             for group in range(file.num_row_groups):
                 # a column path with dots also matches longer names, hence the selection
-                yield file.read_row_group(group, columns=list(columns)).select(list(columns))
+                found = file.read_row_group(group, columns=names).select(names)
+                yield pa.table(found.columns, names)
             if not file.num_row_groups:
-                yield file.schema_arrow.empty_table().select(list(columns))
+                yield pa.table(file.schema_arrow.empty_table().select(names).columns, names)
     except (OSError, pa.ArrowException) as error:
         raise MalformedError(
             explain(
