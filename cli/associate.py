@@ -12,7 +12,7 @@ import click
 from imgwas_cli import launchers, logs, options
 from imgwas_cli.genotype_input import GENOTYPES, check_named, open_named, source_and_options
 from imgwas_cli.options import FILE, CommaList, Command
-from imgwas_cli.running import check_pairs, choose_progress
+from imgwas_cli.running import PART_HANDLING, check_pairs, choose_progress, part_handling
 
 if TYPE_CHECKING:
     from imgwas.association import Selection
@@ -63,7 +63,7 @@ GROUPS = {
         "max_levels",
         "check",
     ],
-    "Output": ["out", "resume", "overwrite", "break_lock", "on_part", "quiet", "verbose"],
+    "Output": ["out", "resume", "overwrite", "break_lock", *PART_HANDLING, "quiet", "verbose"],
     "Compute": ["device", "threads", "part_size", *launchers.NAMES],
     "Jobs of a cluster": launchers.CLUSTER,
 }
@@ -176,11 +176,7 @@ GROUPS = {
 @click.option("--resume", is_flag=True, help="Insist that --out holds a run to continue.")
 @click.option("--overwrite", is_flag=True, help="Start anew where --out holds another run.")
 @click.option("--break-lock", is_flag=True, help="Take over the folder of a run known to be dead.")
-@click.option(
-    "--on-part",
-    metavar="PROGRAM",
-    help="Called as PROGRAM OUT FILE... for each finished part: to copy it elsewhere.",
-)
+@part_handling
 @options.scan_device
 @options.threads
 @launchers.launchers
@@ -244,7 +240,7 @@ def _associate(given: dict[str, Any]) -> None:
             client=client,
             part=part,
             command=["imgwas", *sys.argv[1:]],
-            progress=choose_progress(quiet=given["quiet"], on_part=given["on_part"]),
+            progress=choose_progress(given),
             **{name: given[name] for name in _PASSED},
         )
     if given["check"] and not sumstats.is_partial:
@@ -296,8 +292,10 @@ def _check_options(given: dict[str, Any]) -> None:
                 raise UsageError(f"--{option.replace('_', '-')} needs --covar FILE.")
     launchers.check(given)
     launchers.share_of(given["part"])
+    if given["on_part_timeout"] and not given["on_part"]:
+        raise UsageError("--on-part-timeout needs --on-part PROGRAM.")
     if given["on_part"]:
-        choose_progress(quiet=True, on_part=given["on_part"])
+        choose_progress(given)
     if given["resume"] and not (given["out"] / "run.json").exists():
         raise InconsistentError(
             explain(f"{given['out']} holds no run to resume", do="Leave out --resume to start one")

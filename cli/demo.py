@@ -109,7 +109,7 @@ def _scan(cohort: ImageCohort, latents: Latents, out: Path) -> tuple[SumStats, L
     covariates = imgwas.read_covariates(cohort.covariates, categorical=["sex"])
     sumstats = imgwas.associate(
         genotypes, latents, covariates, out=out / "results", overwrite=True, omnibus=True,
-        command=["imgwas", "demo"], progress=choose_progress(quiet=False),
+        command=["imgwas", "demo"], progress=choose_progress({"quiet": False, "on_part": None}),
     )  # fmt: skip
     scanned = set(latents.sample_ids)
     columns = [i for i, one in enumerate(genotypes.samples.sample_ids) if one in scanned]

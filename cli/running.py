@@ -44,6 +44,24 @@ device = stack(
         ),
     ]
 )
+part_handling = stack(
+    [
+        click.option(
+            "--on-part",
+            metavar="PROGRAM",
+            help="Called as PROGRAM OUT FILE... for each finished part: to copy it elsewhere.",
+        ),
+        click.option(
+            "--on-part-timeout",
+            type=click.FloatRange(1),
+            metavar="SECONDS",
+            show_default="600",
+            help="End a call of PROGRAM that takes longer; it counts as failed.",
+        ),
+    ]
+)
+#: Names of these two.
+PART_HANDLING = ["on_part", "on_part_timeout"]
 
 
 @contextlib.contextmanager
@@ -123,13 +141,15 @@ def choose_people(images: Images, given: dict[str, Any]) -> Images:
     return SubsetImages(images, rows)
 
 
-def choose_progress(*, quiet: bool, on_part: str | None = None) -> Progress:
+def choose_progress(given: dict[str, Any]) -> Progress:
     """Choose a bar on a terminal, and lines in the log elsewhere; a program may be told too."""
-    from imgwas.association.handing_over import HandingOver
+    from imgwas.association.handing_over import TIMEOUT_S, HandingOver
     from imgwas.association.progress import BarProgress, LogProgress
 
-    shown = BarProgress() if sys.stderr.isatty() and not quiet else LogProgress()
-    return HandingOver(on_part, shown) if on_part else shown
+    shown = BarProgress() if sys.stderr.isatty() and not given["quiet"] else LogProgress()
+    if not given["on_part"]:
+        return shown
+    return HandingOver(given["on_part"], shown, timeout_s=given["on_part_timeout"] or TIMEOUT_S)
 
 
 #: A pair further from statsmodels than this, in standard errors, is a bug.

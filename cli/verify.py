@@ -117,7 +117,7 @@ def _compute_again(
         )
     options = scan.associate.make_context("associate", words[2:]).params
     # nothing that a file says is started: not the program of --on-part either
-    elsewhere = ("workers", "scheduler", "cluster", "part", "check", "on_part")
+    elsewhere = ("workers", "scheduler", "cluster", "part", "check", "on_part", "on_part_timeout")
     options |= dict.fromkeys(elsewhere) | {"finish": False, "overwrite": False, "threads": threads}
     for one in damage:
         # the scan itself finds damaged parts; what only repair sees it is told this way

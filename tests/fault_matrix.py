@@ -448,7 +448,10 @@ def processes() -> Iterator[Row]:
               "test_locks.py::test_nobody_joins_while_a_folder_is_cleared")
     yield row("I14", "the local disk goes with the job", "--on-part hands over each part", "20",
               "test_handing_over.py::test_another_machine_goes_on_from_what_was_handed_over",
-              "test_handing_over.py::test_a_program_that_fails_is_called_again_and_then_named")
+              "test_handing_over.py::test_a_program_that_fails_is_called_again_and_then_named",
+              "test_handing_over.py::test_a_program_that_hangs_is_ended_with_its_children",
+              "test_handing_over.py::test_a_scan_ends_beside_a_program_that_hangs",
+              "test_handing_over.py::test_a_scan_is_stopped_beside_a_program_that_hangs")
     yield row("I15", "no GPU", "one line", "16", f"{TOGETHER}[no GPU")
     yield row("I16", "out of memory on a GPU", "halves the batch and goes on", "0 or 16",
               "test_device.py::test_out_of_memory_halves_the_batch_and_carries_on",

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import signal
 import stat
+import subprocess
+import sys
+import threading
+import time
 
+import psutil
 import pytest
 
 import imgwas
-from imgwas.association import handing_over
+from imgwas.association import Interrupted, calling, handing_over
+from imgwas.association.calling import Ended, call_within
 from imgwas.association.handing_over import HandingOver
 from imgwas.association.progress import NoProgress
-from imgwas.errors import IncompleteError, OpenError
+from imgwas.errors import IncompleteError, OpenError, UsageError
 from tests.cli_cohort import imgwas as command_line
 
 SAVE = """#!/bin/sh
@@ -21,6 +30,14 @@ echo "$@" >> "{store}.calls"
 for file in "$@"; do
     mkdir -p "{store}/$(dirname "$file")" && cp "$out/$file" "{store}/$file" || exit 7
 done
+"""
+#: Hangs, as does its child, whose number it leaves beside the store.
+HANG = """#!/bin/sh
+{ignoring}
+sleep 3600 >/dev/null 2>&1 &
+echo still trying >&2
+echo $! >> "{store}.children"
+sleep 3600
 """
 
 
@@ -122,14 +139,16 @@ def test_every_part_once_and_never_again(cohort, tmp_path, program, store):
 def test_a_program_that_fails_is_called_again_and_then_named(
     cohort, tmp_path, program, store, monkeypatch
 ):
-    waits: list[float] = []
-    monkeypatch.setattr(handing_over.time, "sleep", waits.append)
+    monkeypatch.setattr(handing_over, "WAITS_S", (0.0, 0.01))
     text = SAVE.format(store=store)
-    script(program, "#!/bin/sh\necho no network >&2\nexit 3\n")
+    script(program, f'#!/bin/sh\necho "$2" >> "{store}.calls"\necho no network >&2\nexit 3\n')
     with pytest.raises(IncompleteError, match=r"11 of the parts .*code 3: no network") as caught:
         scan(cohort, tmp_path / "out", progress=HandingOver(program))
     assert caught.value.exit_code == 20
-    assert len(waits) == 22
+    called = [files[0] for files in calls(store)]
+    assert {called.count(name) for name in called} == {3}
+    assert len(called) == 33
+    (store.parent / "store.calls").unlink()
     assert not (tmp_path / "out" / "RUN_COMPLETE.json").exists()
     script(program, text)
     results = scan(cohort, tmp_path / "out", progress=HandingOver(program))
@@ -140,7 +159,7 @@ def test_a_program_that_fails_is_called_again_and_then_named(
 def test_a_task_of_an_array_hands_over_what_failed_before(
     cohort, tmp_path, program, store, monkeypatch
 ):
-    monkeypatch.setattr(handing_over.time, "sleep", lambda _: None)
+    monkeypatch.setattr(handing_over, "WAITS_S", ())
     text = SAVE.format(store=store)
     script(program, "#!/bin/sh\nexit 3\n")
     out, task = tmp_path / "out", {"part": (1, 2)}
@@ -169,6 +188,173 @@ def test_no_such_program(cohort, tmp_path):
     )  # fmt: skip
     assert done.code == 3
     assert not (tmp_path / "out").exists()
+
+
+def children(store) -> list[int]:
+    """Numbers of the children that the hanging program has started."""
+    try:
+        return [int(n) for n in (store.parent / "store.children").read_text().split("\n")[:-1]]
+    except FileNotFoundError:
+        return []
+
+
+def is_running(number: int) -> bool:
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("ignoring", ["", "trap '' TERM"])
+def test_a_program_that_hangs_is_ended_with_its_children(program, store, monkeypatch, ignoring):
+    """A child that hears no SIGTERM is killed. The clock stops when the child is there."""
+    monkeypatch.setattr(calling, "GRACE_S", 0.3 if ignoring else 60)
+    script(program, HANG.format(store=store, ignoring=ignoring))
+    ended = call_within([str(program)], lambda: 0.0 if children(store) else 60.0)
+    assert ended.code is None
+    (child,) = children(store)
+    wait_until(lambda: not is_running(child))
+
+
+def test_an_exception_ends_the_program_too(program, store):
+    script(program, HANG.format(store=store, ignoring=""))
+
+    def left() -> float:
+        if children(store):
+            raise Lost
+        return 60.0
+
+    with pytest.raises(Lost):
+        call_within([str(program)], left)
+    (child,) = children(store)
+    wait_until(lambda: not is_running(child))
+
+
+def test_what_a_program_leaves_in_the_background_is_waited_for(program, store):
+    """A script that copies by ``cp ... &`` has not copied yet when it ends."""
+    script(program, "#!/bin/sh\n(sleep 0.3; echo copied > store) &\necho last >&2\nexit 5\n")
+    with contextlib.chdir(store.parent):
+        ended = call_within([str(program)], lambda: 60.0)
+    assert (ended.code, ended.words) == (5, "last")
+    assert store.read_text() == "copied\n"
+
+
+def wait_until(condition) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_scan_ends_beside_a_program_that_hangs(cohort, tmp_path, program, store, monkeypatch):
+    """All parts are computed; the next run hands over what was left."""
+    monkeypatch.setattr(handing_over, "WAITS_S", ())
+    monkeypatch.setattr(handing_over, "MOST_HANGING", 2)
+    monkeypatch.setattr(calling, "GRACE_S", 0.2)
+    script(program, HANG.format(store=store, ignoring=""))
+    out, said = tmp_path / "out", r"5 of the parts .*first: run.json, it took longer than 0.2 s"
+    with pytest.raises(IncompleteError, match=said) as caught:
+        scan(cohort, out, progress=HandingOver(program, timeout_s=0.2), part_size=250)
+    assert caught.value.exit_code == 20
+    assert len(list((out / "parts").glob("*.ok.json"))) == 4
+    assert len(children(store)) <= 2, "then it is called no more"
+    wait_until(lambda: not any(map(is_running, children(store))))
+    script(program, SAVE.format(store=store))
+    results = scan(cohort, out, progress=HandingOver(program), part_size=250)
+    assert len(calls(store)) == 5
+    assert not results.is_partial
+
+
+def test_a_part_that_takes_too_long_is_tried_again(cohort, tmp_path, program, monkeypatch):
+    """Every file takes too long once or twice, but none three times."""
+    monkeypatch.setattr(handing_over, "WAITS_S", (0.0, 0.0))
+    seen: list[str] = []
+
+    def slow(command, seconds_left):
+        assert 500 < seconds_left() <= 600
+        name = command[2]
+        seen.append(name)
+        n_slow = 1 + list(dict.fromkeys(seen)).index(name) % 2
+        return Ended(None if seen.count(name) <= n_slow else 0, "")
+
+    monkeypatch.setattr(handing_over, "call_within", slow)
+    results = scan(cohort, tmp_path / "out", progress=HandingOver(program))
+    assert not results.is_partial
+    assert len(set(seen)) == 11
+    assert {seen.count(name) for name in seen} == {2, 3}
+
+
+def test_a_scan_is_stopped_beside_a_program_that_hangs(
+    cohort, tmp_path, program, store, monkeypatch
+):
+    """I4, I5: one signal is enough, nothing is left running, the same command hands over."""
+    monkeypatch.setattr(handing_over, "STOP_S", 0.1)
+    script(program, HANG.format(store=store, ignoring=""))
+
+    def interrupt() -> None:
+        wait_until(lambda: children(store))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = threading.Thread(target=interrupt)
+    asking.start()
+    with pytest.raises(Interrupted, match="Run the same command again to resume") as caught:
+        scan(cohort, tmp_path / "out", progress=HandingOver(program))
+    asking.join()
+    assert caught.value.exit_code == 143
+    (child,) = children(store)
+    wait_until(lambda: not is_running(child))
+    script(program, SAVE.format(store=store))
+    results = scan(cohort, tmp_path / "out", progress=HandingOver(program))
+    assert len(calls(store)) == 11
+    assert not results.is_partial
+
+
+CALLING = """
+import sys, threading, time
+from imgwas.association.calling import call_within
+from imgwas.stopping import is_asked_to_stop, stop_wishes
+with stop_wishes():
+    hanging = threading.Thread(target=call_within, args=([sys.argv[1]], lambda: 600.0), daemon=True)
+    hanging.start()
+    while not is_asked_to_stop():
+        time.sleep(0.01)
+    print("heard", flush=True)
+    hanging.join()
+"""
+
+
+def test_the_second_signal_leaves_no_program_behind(program, store):
+    script(program, HANG.format(store=store, ignoring=""))
+    process = subprocess.Popen(
+        [sys.executable, "-c", CALLING, str(program)], stdout=subprocess.PIPE
+    )
+    wait_until(lambda: children(store))
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"heard\n"
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 143
+    process.stdout.close()
+    wait_until(lambda: not any(map(is_running, children(store))))
+
+
+def test_seconds_of_a_call(cohort, tmp_path, program, store, monkeypatch):
+    with pytest.raises(UsageError, match="timeout_s is 0"):
+        HandingOver(program, timeout_s=0)
+    monkeypatch.setattr(handing_over, "WAITS_S", ())
+    monkeypatch.setattr(handing_over, "MOST_HANGING", 1)
+    monkeypatch.setattr(calling, "GRACE_S", 0.2)
+    script(program, HANG.format(store=store, ignoring=""))
+    scanning = ("associate", "--bfile", cohort.bfile, "--latents", cohort.latents)
+    limit = ("--on-part-timeout", "1")
+    done = command_line(*scanning, "--out", tmp_path / "no", *limit, folder=tmp_path)
+    assert done.code == 8
+    assert "--on-part-timeout needs --on-part PROGRAM" in done.text
+    out = ("--out", tmp_path / "out", "--on-part", program)
+    done = command_line(*scanning, *out, *limit, folder=tmp_path)
+    assert done.code == 20, done.text
+    assert "2 of the parts (first: run.json, it took longer than 1 s" in done.text
 
 
 @pytest.mark.slow
