@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import copy
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,8 +34,15 @@ ELSEWHERE = {
 }
 
 
+#: Marks the parsing of a command that a file has recorded.
+_RECORDED = object()
+
+
 class Command(click.Command):
-    """A command whose help starts with an example and groups its options."""
+    """A command whose help starts with an example and groups its options.
+
+    An option of one value may be given once: nobody who has typed two means the last.
+    """
 
     def __init__(
         self,
@@ -48,14 +58,40 @@ class Command(click.Command):
                 _may_repeat(param)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Name our option for the spelling of another program."""
+        """Name our option for the spelling of another program; refuse two values for one."""
         for argument in args:
             name = argument.split("=")[0]
             if name in ELSEWHERE and not any(name in p.opts for p in self.params):
                 raise click.UsageError(
                     f"There is no option {name} here: use {ELSEWHERE[name]}.", ctx
                 )
+        repeated = [] if ctx.obj is _RECORDED else list(self._repeated(ctx, args))
+        if repeated:
+            raise click.UsageError(" ".join(repeated), ctx)
         return super().parse_args(ctx, args)
+
+    def read_back(self, words: list[str]) -> dict[str, Any]:
+        """Parse words that a file has recorded: older runs took the last of a repeated option."""
+        return self.make_context(self.name, list(words), obj=_RECORDED).params
+
+    def _repeated(self, ctx: click.Context, args: list[str]) -> Iterator[str]:
+        """Say which options of one value are given more than once, unless help is asked for."""
+        single: dict[click.Parameter, click.Parameter] = {
+            param: _taking_all(param)
+            for param in self.params
+            if isinstance(param, click.Option)
+            and not (param.multiple or param.is_flag or param.count)
+        }
+        params: list[click.Parameter] = [single.get(p, p) for p in self.params]
+        twin = click.Command(self.name, params=params)
+        with contextlib.suppress(click.UsageError):  # said by the parser itself
+            given, _, order = twin.make_parser(ctx).parse_args(args=list(args))
+            if any(param.is_eager for param in order):
+                return
+            for param in single:
+                values = given.get(param.name, ())
+                if len(values) > 1:
+                    yield _refusal(max(param.opts, key=len), values)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the text, then the example."""
@@ -119,6 +155,25 @@ def _may_repeat(option: click.Option) -> None:
         return words if after is None else after(ctx, param, words)
 
     option.callback = joined
+
+
+def _taking_all(option: click.Option) -> click.Option:
+    option = copy.copy(option)
+    option.multiple = True
+    return option
+
+
+def _refusal(name: str, values: Sequence[Any]) -> str:
+    from imgwas.errors import explain
+
+    words = [shlex.join(v if isinstance(v, tuple) else (v,)) for v in values]
+    times = "twice" if len(words) == 2 else f"{len(words)} times"
+    choices = " or ".join(f"{name} {word}" for word in dict.fromkeys(words))
+    return explain(
+        f"{name} is given {times}: {', '.join(words[:-1])} and {words[-1]}",
+        expected="It takes one value",
+        do=f"Keep the one that you mean: {choices}",
+    )
 
 
 FILE = click.Path(dir_okay=False, path_type=Path)

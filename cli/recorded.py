@@ -109,7 +109,7 @@ def _recorded(command: list[str]) -> dict[str, Any]:
 
     arguments = command[2:] if command[1:2] == ["associate"] else []
     try:
-        return associate.make_context("associate", [*arguments, "--out", "."]).params
+        return associate.read_back([*arguments, "--out", "."])
     except click.ClickException as error:
         logger.warning("the command recorded by the scan is not understood: %s", error.message)
     return associate.make_context("associate", ["--out", "."]).params

@@ -115,7 +115,7 @@ def _compute_again(
                 do=f"imgwas repair {results} --mark, then call imgwas.associate as before",
             )
         )
-    options = scan.associate.make_context("associate", words[2:]).params
+    options = scan.associate.read_back(words[2:])
     # nothing that a file says is started: not the program of --on-part either
     elsewhere = ("workers", "scheduler", "cluster", "part", "check", "on_part", "on_part_timeout")
     options |= dict.fromkeys(elsewhere) | {"finish": False, "overwrite": False, "threads": threads}

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,15 @@ class Result:
 
     code: int
     text: str
+
+
+def replaced(words: Sequence[str], *more: object) -> list[str]:
+    """A command with more options; those that it has already, each with a value, lose theirs."""
+    kept = list(words)
+    for name in {str(word) for word in more if str(word).startswith("--")} & set(kept):
+        at = kept.index(name)
+        del kept[at : at + 2]
+    return [*kept, *map(str, more)]
 
 
 def imgwas(*words: object, folder: Path) -> Result:

@@ -545,7 +545,8 @@ CONTRACT = (
     ("R12", "Nothing that changes numbers happens silently",
      ("test_scan.py::test_constant_latents_are_set_aside_and_others_go_on",
       f"{DESIGN}test_collinear_covariates_change_nothing_but_are_named",
-      f"{ALIGN}test_the_flow_counts_every_step")),
+      f"{ALIGN}test_the_flow_counts_every_step",
+      "test_cli_options.py::test_an_option_of_one_value_is_given_once")),
 )
 
 

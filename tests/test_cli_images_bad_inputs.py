@@ -22,7 +22,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from tests.cli_cohort import Result, edit, edit_line, imgwas, people, write_cohort
+from tests.cli_cohort import Result, edit, edit_line, imgwas, people, replaced, write_cohort
 from tests.volumes import blob, write_nifti
 
 GRID = (12, 14, 10)
@@ -250,7 +250,8 @@ def test_bad_images(study, name):
 
 def test_one_bad_image_does_not_fail_a_run_that_may_lose_some(study):
     cut_gzip(study)
-    done = imgwas(*shlex.split(PREPARE), "--max-failures", "0.1", folder=study)
+    words = replaced(shlex.split(PREPARE), "--max-failures", "0.1")
+    done = imgwas(*words, folder=study)
     assert done.code == 0, done.text
     assert "prepared 11 images (0 were there), 1 failed" in done.text
 

@@ -16,7 +16,7 @@ import imgwas as library
 from imgwas.files import sha256_of
 from imgwas.latents import read_history
 from imgwas.plots import save_figure
-from tests.cli_cohort import imgwas, people, write_cohort
+from tests.cli_cohort import imgwas, people, replaced, write_cohort
 
 N, K = 120, 6
 EIDS = [f"{1000000 + 37 * i}" for i in range(N)]
@@ -333,7 +333,7 @@ PREDICT = ("--targets", "covar.tsv", "--folds", "2", "--out", "p")
 def test_prediction_tables_with_chance_beside_every_score(folder):
     said = run(folder, "predict", "latents=visit2.tsv", "raw=latents.parquet", "--classes", "sex",
                "--number", "age", "--bins", "age:57,67", "--models", "linear,tree", "--importance",
-               "--groups", "family", *PREDICT, "--folds", "3")  # fmt: skip
+               "--groups", "family", *replaced(PREDICT, "--folds", "3"))  # fmt: skip
     table = pd.read_csv(folder / "p" / "prediction.tsv", sep="\t")
     assert set(table["target"]) == {"sex", "age", "age in bins"}
     assert table["chance"].notna().all()
@@ -377,7 +377,8 @@ def test_prediction_repeats_with_its_seed(folder):
     ],
 )
 def test_predictions_that_are_refused(folder, words, code, message):
-    result = imgwas("latents", "predict", "latents.parquet", *PREDICT, *words, folder=folder)
+    words = replaced(PREDICT, *words)
+    result = imgwas("latents", "predict", "latents.parquet", *words, folder=folder)
     assert result.code == code, result.text
     assert re.search(message, result.text), result.text
     assert not list((folder / "p").glob("*.json"))

@@ -23,7 +23,7 @@ import imgwas
 from imgwas.errors import WriteError
 from imgwas.files import publish, write_error
 from tests.cli_cohort import imgwas as command_line
-from tests.cli_cohort import people, write_cohort
+from tests.cli_cohort import people, replaced, write_cohort
 from tests.source_tree import ROOT, modules
 from tests.test_cli_bad_inputs import COMMAND
 
@@ -41,7 +41,8 @@ def digest_of(out: Path) -> str:
 
 
 def scan(folder: Path, *more: object) -> None:
-    done = command_line(*COMMAND, "--threads", "1", *more, folder=folder)
+    words = replaced([*COMMAND, "--threads", "1"], *more)
+    done = command_line(*words, folder=folder)
     assert done.code == 0, done.text
 
 
@@ -104,7 +105,7 @@ def test_the_locale_changes_no_byte(cohort, name):
     for file in ("cohort.fam", "latents.tsv", "covar.tsv"):
         text = (cohort / file).read_text(encoding="utf-8").replace(one, "Łódź東京")
         (cohort / file).write_text(text.replace("z1\t", "größe\t"), encoding="utf-8")
-    scan(cohort, "--out", "here", "--latents", "latents.tsv")
+    scan(cohort, "--out", "here")
     words = [word.replace("out", "zwölf") if word == "out" else word for word in COMMAND]
     done = subprocess.run(
         [*PROGRAM, *words, "--threads", "1"], cwd=cohort, capture_output=True, check=False,

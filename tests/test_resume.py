@@ -23,6 +23,7 @@ from imgwas.association import folder as run_folder
 from imgwas.errors import ImgwasError, InconsistentError, WriteError
 from imgwas.locks import locked
 from tests.cli_cohort import imgwas as command_line
+from tests.cli_cohort import replaced
 
 COMMAND = [
     *("associate", "--bfile", "cohort/cohort", "--latents", "cohort/latents.parquet"),
@@ -211,15 +212,16 @@ def test_a_complete_run_given_again_does_nothing(home):
 def test_other_settings_are_refused_with_the_difference(home, more, difference):
     names = imgwas.open_sumstats(home / "clean").latents
     more = [names[0] if word == "L0000" else word for word in more]
-    done = command_line(*COMMAND, "--out", "clean", *more, folder=home)
-    assert done.code == 7
+    done = command_line(*replaced(COMMAND, "--out", "clean", *more), folder=home)
+    assert done.code == 7, done.text
     assert re.search(difference, done.text), done.text
     assert "--overwrite" in done.text
     assert (home / "clean" / "RUN_COMPLETE.json").exists()
 
 
 def test_threads_and_verbosity_are_no_difference(home):
-    done = command_line(*COMMAND, "--out", "clean", "--threads", "1", "--quiet", folder=home)
+    words = replaced(COMMAND, "--out", "clean", "--threads", "1")
+    done = command_line(*words, "--quiet", folder=home)
     assert done.code == 0, done.text
 
 
