@@ -65,6 +65,8 @@ def run_array(
 ) -> dict[str, int]:
     """Run an array script as the controller does: so many at once, random kills, requeued.
 
+    The first starts are killed within their first half second, which is less than any lasts.
+
     Returns
     -------
     dict
@@ -76,6 +78,7 @@ def run_array(
     waiting = list(range(first, last + 1))
     rng.shuffle(waiting)
     running: dict[int, subprocess.Popen] = {}
+    dies_at: dict[int, float] = {}
     count = {"tasks": len(waiting), "starts": 0, "kills": 0, "failures": 0}
     array = {"MIN": first, "MAX": last, "COUNT": last - first + 1}
     while waiting or running:
@@ -89,13 +92,17 @@ def run_array(
                 stdout=subprocess.DEVNULL, stderr=(folder / f"task-{number}.txt").open("a"),
             )  # fmt: skip
             count["starts"] += 1
+            if count["kills"] + len(dies_at) < kills:
+                dies_at[number] = time.monotonic() + rng.uniform(0.05, 0.5)
         time.sleep(0.02)
-        if count["kills"] < kills and running and rng.random() < 0.02:
-            os.killpg(running[rng.choice(list(running))].pid, signal.SIGKILL)
+        for number in [n for n, at in dies_at.items() if time.monotonic() >= at]:
+            del dies_at[number]
+            os.killpg(running[number].pid, signal.SIGKILL)
             count["kills"] += 1
         for number, process in list(running.items()):
             if process.poll() is not None:
                 del running[number]
+                dies_at.pop(number, None)
                 if process.returncode == -signal.SIGKILL:
                     waiting.append(number)
                 count["failures"] += process.returncode not in (0, -signal.SIGKILL)
