@@ -16,6 +16,7 @@ import logging
 import mmap
 import os
 import tempfile
+import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 LEAST_BYTES = 4 << 20
 _DISK = Path("/var/tmp")  # noqa: S108 - the file has no name there
 _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+_lock = threading.Lock()
 
 
 def table_aside(batches: Iterable[pa.RecordBatch], schema: pa.Schema | None = None) -> pa.Table:
@@ -109,14 +111,21 @@ def follow(array: np.ndarray) -> np.ndarray:
     """Return an array, which :func:`release` knows from now on if numpy has mapped it."""
     base: Any = array.base
     if isinstance(base, mmap.mmap):
-        _maps.add(base)
+        _note(base)
     return array
 
 
 def release() -> None:
     """Let go of the pages of everything beside memory; who looks again gets them again."""
-    for mapped in list(_maps):
+    with _lock:  # or another thread adds one while they are gone through
+        maps = list(_maps)
+    for mapped in maps:
         mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _note(mapped: mmap.mmap) -> None:
+    with _lock:
+        _maps.add(mapped)
 
 
 class _Paper(io.RawIOBase):
@@ -176,7 +185,7 @@ class _Paper(io.RawIOBase):
             except OSError as error:  # a limit of address space, or a file system without maps
                 self._take_back(error)
             else:
-                _maps.add(mapped)
+                _note(mapped)
                 return pa.py_buffer(mapped)
         return pa.py_buffer(self._memory)
 
