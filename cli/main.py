@@ -114,13 +114,22 @@ def main() -> None:
     """
 
 
+def console() -> None:
+    """Be the program ``imgwas``: run its command line, and vanish."""
+    ended: list[int] = []
+    atexit.register(_vanish, ended)  # first, so that it is called last
+    try:
+        app()
+    except SystemExit as done:
+        ended.append(int(done.code or 0))
+        raise
+
+
 def app(args: list[str] | None = None) -> None:
     """Run the command line and exit with a code that says how it went."""
     gc.set_threshold(50_000, 20, 20)  # long lists of ids are no cycles: look for those less often
-    ended: list[int] = []
-    atexit.register(_vanish, ended)  # first, so that it is called last
     code = run(args)
-    ended.append(code)
+    gc.freeze()  # and not at all in what is about to vanish
     sys.exit(code)
 
 
@@ -133,8 +142,9 @@ def _vanish(ended: list[int]) -> None:
         return  # by an error that Python has to tell of
     logging.shutdown()
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # as it is where it was closed before we began
+                stream.flush()
     except (OSError, ValueError):
         return  # Python says that nobody listens
     os._exit(ended[0])
@@ -201,4 +211,4 @@ def _explain_failure(error: Exception) -> int:
 
 
 if __name__ == "__main__":
-    app()
+    console()

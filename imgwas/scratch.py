@@ -11,6 +11,7 @@ The file is in the folder that ``TMPDIR`` names, or else in ``/var/tmp``, which 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import mmap
@@ -25,6 +26,8 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
+from imgwas.errors import WriteError, explain
+
 logger = logging.getLogger(__name__)
 
 #: What is smaller stays in memory.
@@ -32,6 +35,15 @@ LEAST_BYTES = 4 << 20
 _DISK = Path("/var/tmp")  # noqa: S108 - the file has no name there
 _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 _lock = threading.Lock()
+
+
+def _unlock() -> None:
+    """Begin with a lock of its own in a process that was forked while another thread held it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock)
 
 
 def table_aside(batches: Iterable[pa.RecordBatch], schema: pa.Schema | None = None) -> pa.Table:
@@ -46,6 +58,8 @@ def table_aside(batches: Iterable[pa.RecordBatch], schema: pa.Schema | None = No
     """
     held, size, source = [], 0, iter(batches)
     for batch in source:
+        if not len(batch):
+            continue
         held.append(batch)
         size += batch.nbytes
         if size >= LEAST_BYTES:
@@ -180,6 +194,7 @@ class _Paper(io.RawIOBase):
     def content(self) -> pa.Buffer:
         """Everything that was written."""
         if self._file is not None:
+            self._sync()
             try:
                 mapped = mmap.mmap(self._file.fileno(), self._size, access=mmap.ACCESS_READ)
             except OSError as error:  # a limit of address space, or a file system without maps
@@ -189,10 +204,25 @@ class _Paper(io.RawIOBase):
                 return pa.py_buffer(mapped)
         return pa.py_buffer(self._memory)
 
+    def _sync(self) -> None:
+        """Bring everything to the disk: what fails later would be read as zeros."""
+        assert self._file is not None
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise WriteError(
+                explain(
+                    f"a temporary file in {_folder() or tempfile.gettempdir()} lost what was "
+                    f"written to it ({error.strerror})",
+                    do="Set TMPDIR to a folder with room on a sound disk",
+                )
+            ) from error
+
     def close(self) -> None:
         """Close the file; what is mapped of it stays."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # all of it is on the disk
+                self._file.close()
         super().close()
 
 

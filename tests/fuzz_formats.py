@@ -166,7 +166,7 @@ def read_vcf(folder: Path) -> Any:
 
 def in_a_fork(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
     """Run the program that unpacks a VCF in a copy of this process; a new one takes longer."""
-    module, *arguments = command[2:]
+    module, *arguments = command[command.index("-m") + 1 :]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
         sys.stdout.flush()
         child = os.fork()

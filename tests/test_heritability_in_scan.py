@@ -104,6 +104,19 @@ def test_sums_equal_plain_matrices(tmp_path, part_size):
 
 
 @pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def test_parts_without_a_variant_that_counts(tmp_path):
+    """Chromosome X is longer than a part, and comes last."""
+    study = polygenic_study(N, M, 2, seed=3)
+    names = ["1"] * (M - 150) + ["X"] * 150
+    variants = study.genotypes.variants.set_column(0, "chromosome", pa.array(names))
+    people = replace(study.genotypes.samples, sex=np.ones(N, np.int8))
+    study = replace(study, genotypes=ArrayGenotypes(study.dosage, variants, people))
+    found = [scan(study, tmp_path / f"{size}", part_size=size) for size in (70, M)]
+    one, two = (StoredProbes.read(results.folder) for results in found)
+    np.testing.assert_array_equal(one.counts, two.counts)
+    assert one.counts.sum() <= M - 150
+
+
 def test_equals_a_pass_of_its_own_where_variants_are_left_out(tmp_path):
     """Scale and estimates are the same; errors are over slightly other blocks."""
     study = awkward_study()

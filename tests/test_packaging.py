@@ -94,7 +94,7 @@ def test_every_folder_of_code_is_a_package():
 
 def test_command_is_installed():
     (script,) = metadata.entry_points(group="console_scripts", name="imgwas")
-    assert script.value == "imgwas_cli.main:app"
+    assert script.value == "imgwas_cli.main:console"
     assert callable(script.load())
 
 

@@ -154,6 +154,21 @@ def test_tables_that_are_wrong(fileset, name, old, new, words):
         read(fileset)
 
 
+def test_many_blank_lines_and_long_ones_are_no_variants(fileset):
+    """Pieces of the table without a row, and a line that no piece holds."""
+    plain = imgwas.open_genotypes(fileset / "a.pgen").variants
+    path = fileset / "a.pvar"
+    content = path.read_bytes()
+    path.write_bytes(content + b"\n" * 3_000_000)
+    assert imgwas.open_genotypes(fileset / "a.pgen").variants.equals(plain)
+    allele = b"A" * 1_500_000
+    first = next(line for line in content.split(b"\n") if not line.startswith(b"#"))
+    path.write_bytes(content.replace(first, b"\t".join([*first.split(b"\t")[:-1], allele]), 1))
+    found = imgwas.open_genotypes(fileset / "a.pgen").variants
+    assert found["effect_allele"][0].as_py() == allele.decode()
+    assert found.slice(1).equals(plain.slice(1))
+
+
 def test_more_alleles_are_refused_skipped_or_split(tmp_path):
     """A record with a third allele, written by PLINK 2's library, and read for each allele."""
     from pgenlib import PgenWriter

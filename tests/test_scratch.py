@@ -16,6 +16,7 @@ import pytest
 import imgwas
 from imgwas import scratch
 from imgwas.arrow import from_numpy, from_strings
+from imgwas.errors import WriteError
 
 N = 200_000
 
@@ -111,6 +112,37 @@ def test_where_there_are_no_files_or_maps_it_stays_in_memory(monkeypatch, what):
     monkeypatch.setattr(scratch.tempfile if what == "TemporaryFile" else scratch.mmap, what, refuse)
     monkeypatch.setattr(scratch.mmap, "ACCESS_READ", mmap.ACCESS_READ)
     assert scratch.table_aside(batches()).equals(pa.Table.from_batches(batches()))
+
+
+def test_a_disk_that_loses_what_was_written_is_told(monkeypatch):
+    """Or what it lost would be read as zeros."""
+
+    def refuse(_descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(scratch.os, "fsync", refuse)
+    with pytest.raises(WriteError, match=r"lost what was written to it .*Set TMPDIR"):
+        scratch.table_aside(batches())
+    with pytest.raises(WriteError, match=r"lost what was written to it"):
+        scratch.array_aside([np.arange(10 * N)], np.int64)
+
+
+def test_batches_without_rows_are_left_out():
+    some = list(batches(1000))
+    table = scratch.table_aside(iter([some[0].slice(0, 0), *some, some[0].slice(0, 0)]))
+    assert table.equals(pa.Table.from_batches(some))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_beside_another_thread_can_let_go_of_maps():
+    """Another thread may hold the lock while a process is forked; nobody lets go of it there."""
+    program = (
+        "import os\nfrom imgwas import scratch\nscratch._lock.acquire()\nchild = os.fork()\n"
+        "if child == 0:\n    scratch.release()\n    os._exit(7)\n"
+        "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
+    assert done.returncode == 7
 
 
 def test_an_array_that_numpy_mapped_is_let_go_of_too(tmp_path):

@@ -61,7 +61,7 @@ def call_within(command: list[str], seconds_left: Callable[[], float]) -> Ended:
     process = subprocess.Popen(  # noqa: S603 - a list of words, no shell
         command,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
@@ -98,9 +98,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         if not alive:
             break
     process.poll()
-    for stream in (process.stdout, process.stderr):
-        if stream is not None:
-            stream.close()
+    if process.stderr is not None:
+        process.stderr.close()
 
 
 def _send(group: int, number: int) -> bool:

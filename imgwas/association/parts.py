@@ -23,7 +23,7 @@ from imgwas.files import publish_bytes, publish_json, sealed
 from imgwas.genotypes.counts import GenotypeCounts
 from imgwas.scratch import release
 from imgwas.sumstats.joint import IN_SCAN
-from imgwas.types import DosageGenotypes
+from imgwas.types import VARIANT_SCHEMA, DosageGenotypes
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,8 @@ def _no_variants(n_traits: int, task: ScanTask) -> GroupResult:
     )
 
 
-#: Columns of a part that may be null.
-NULLABLE = ("imputation_r2",)
+#: Columns of a part that may be null: names of variants are the caller's.
+NULLABLE = ("imputation_r2", *VARIANT_SCHEMA.names)
 
 
 class PartBuilder:

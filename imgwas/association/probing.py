@@ -274,7 +274,7 @@ class Gathering:
 
         counts = np.zeros(N_BLOCKS, np.int64)
         for record in recorded:
-            counts[record["blocks"]] += record["counts"]
+            counts[np.array(record["blocks"], np.int64)] += np.array(record["counts"], np.int64)
         blocks = np.maximum.accumulate(task.jackknife)  # -1 may be between them
         first = np.searchsorted(blocks, np.arange(N_BLOCKS))
         products = ProbeSums.of_sums(sums, probes, basis, N_BLOCKS)

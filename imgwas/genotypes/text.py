@@ -143,14 +143,18 @@ def _read_regular(
     path: Path,
     names: tuple[str, ...],
     shorten: Callable[[pa.RecordBatch], pa.RecordBatch] | None,
+    piece: int = PIECE,
 ) -> tuple[pa.Table, str] | None:
     """One pass over a regular file; None where the file is anything else, or wrong."""
     try:
         with _Watched(path) as watched:
-            reader = pacsv.open_csv(watched, **_options(names, PIECE))
+            reader = pacsv.open_csv(watched, **_options(names, piece))
             table = table_aside(map(shorten, reader)) if shorten else reader.read_all()
             watched.read()
-    except (OSError, pa.ArrowInvalid, UnicodeDecodeError):
+    except pa.ArrowInvalid as error:
+        is_long = "straddl" in str(error) and piece < LONGEST_LINE
+        return _read_regular(path, names, shorten, LONGEST_LINE) if is_long else None
+    except (OSError, UnicodeDecodeError):
         return None
     # a tab before the end of the file would make an empty last field
     good = watched.is_regular and watched.last != b"\t" and table.num_rows

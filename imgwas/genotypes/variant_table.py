@@ -129,7 +129,8 @@ def chromosome_name(name: str) -> str:
 
 def _positions(column: pa.Array) -> pa.Array:
     # Arrow also reads 0x1F, which no other program does
-    if pc.all(pc.ascii_is_decimal(column)).as_py() and _longest(column) <= _MOST_DIGITS:
+    are_digits = pc.all(pc.ascii_is_decimal(column), min_count=0).as_py()
+    if are_digits and _longest(column) <= _MOST_DIGITS:
         positions = column.cast(pa.int64())
         if to_numpy(positions).max(initial=0) < 2**31:
             return positions
