@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from imgwas.arrow import from_numpy, from_strings, string_scalar, to_numpy
 from imgwas.errors import MalformedError, explain
-from imgwas.scratch import release, table_aside
+from imgwas.scratch import ArrayAside, release, table_aside
 from imgwas.types import VARIANT_SCHEMA, Samples
 
 #: Spellings of chromosomes -> the name used here.
@@ -104,14 +104,14 @@ def of_chromosomes(
     dtype: type[np.generic],
 ) -> np.ndarray:
     """Gather what a function says of the chromosomes of some rows, which increase."""
-    found = np.empty(len(rows), dtype)
-    for start in range(0, len(rows), AT_ONCE):
-        some = rows[start : start + AT_ONCE]
-        first, stop = int(some[0]), int(some[-1]) + 1
-        names = variants.column("chromosome").slice(first, stop - first)
-        found[start : start + len(some)] = say(names)[some - first]
-        release()
-    return found
+    with ArrayAside(dtype) as found:
+        for start in range(0, len(rows), AT_ONCE):
+            some = rows[start : start + AT_ONCE]
+            first, stop = int(some[0]), int(some[-1]) + 1
+            names = variants.column("chromosome").slice(first, stop - first)
+            found.add(say(names)[some - first])
+            release()
+        return found.array()
 
 
 def _chromosome_names(column: pa.Array) -> pa.Array:

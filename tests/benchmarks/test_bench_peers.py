@@ -6,7 +6,9 @@ take more than two minutes gets fewer variants: its cost of a variant is what tw
 
 ``IMGWAS_BENCHMARK_PEER_VARIANTS`` (100,000) limits what PLINK 2 gets of complete calls,
 ``IMGWAS_BENCHMARK_REPEATS`` (3) sets how many runs take turns, ``IMGWAS_BENCHMARK_THREADS`` (1) on
-how many threads, ``IMGWAS_BENCHMARK_TENSORQTL`` names a Python that has tensorqtl.
+how many threads, ``IMGWAS_BENCHMARK_TENSORQTL`` names a Python that has tensorqtl, and
+``IMGWAS_BENCHMARK_TORCHGWAS`` the program torchgwas (1.1.0 or 0.1.0), whose linear scan of the same
+files is timed.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
+import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +34,7 @@ REPEATS = int(os.environ.get("IMGWAS_BENCHMARK_REPEATS", "3"))
 THREADS = int(os.environ.get("IMGWAS_BENCHMARK_THREADS", "1"))
 PEER_VARIANTS = int(os.environ.get("IMGWAS_BENCHMARK_PEER_VARIANTS", "100000"))
 TENSORQTL = os.environ.get("IMGWAS_BENCHMARK_TENSORQTL", "")
+TORCHGWAS = os.environ.get("IMGWAS_BENCHMARK_TORCHGWAS", "")
 #: people, variants, latents
 SIZES = [
     (5000, 100_000, 1),
@@ -40,6 +45,7 @@ SIZES = [
 ]
 needs_plink2 = pytest.mark.skipif(shutil.which("plink2") is None, reason="plink2 is not installed")
 needs_tensorqtl = pytest.mark.skipif(not TENSORQTL, reason="IMGWAS_BENCHMARK_TENSORQTL is not set")
+needs_torchgwas = pytest.mark.skipif(not TORCHGWAS, reason="IMGWAS_BENCHMARK_TORCHGWAS is not set")
 
 
 def ours(made: Cohort, *options: str) -> Run:
@@ -64,6 +70,17 @@ def _first(made: Cohort, n: int) -> Path:
     path = made.folder / f"first-{n}.txt"
     path.write_text("".join(f"rs{j}\n" for j in range(n)))
     return path
+
+
+def _cut(made: Cohort, n: int) -> str:
+    """Name of a .bed of the first variants only, with its .bim and .fam beside it."""
+    path = made.folder / f"first-{n}.bed"
+    with (made.folder / "cohort.bed").open("rb") as stream:
+        path.write_bytes(stream.read(3 + n * -(-made.n // 4)))
+    with (made.folder / "cohort.bim").open() as lines:
+        path.with_suffix(".bim").write_text("".join(islice(lines, n)))
+    shutil.copyfile(made.folder / "cohort.fam", path.with_suffix(".fam"))
+    return path.name
 
 
 def bound(made: Cohort) -> Run:
@@ -169,13 +186,17 @@ found.to_csv(f"{folder}/tensorqtl.tsv", sep="\t", index=False)
 """
 
 
+def _save_latents(made: Cohort) -> None:
+    latents = pd.read_parquet(made.folder / "latents.parquet").drop(columns="IID")
+    np.save(made.folder / "latents.npy", latents.to_numpy())
+
+
 @needs_tensorqtl
 @pytest.mark.parametrize(("n", "m", "k"), SIZES)
 def test_tensorqtl_trans(n, m, k):
     """It keeps pairs with P below 1e-5 only; genotypes are decoded for it by a numpy table."""
     made = cohort(n=n, m=m, k=k)
-    latents = pd.read_parquet(made.folder / "latents.parquet").drop(columns="IID")
-    np.save(made.folder / "latents.npy", latents.to_numpy())
+    _save_latents(made)
 
     def theirs():
         words = [made.folder, THREADS, n, k, m]
@@ -187,6 +208,62 @@ def test_tensorqtl_trans(n, m, k):
         "tensorQTL trans mapping",
         n=n, m=m, k=k, threads=THREADS, ours=median(mine), tensorqtl=median(others),
         ratio=ratios(others, mine),
+    )  # fmt: skip
+
+
+@needs_torchgwas
+@pytest.mark.parametrize(("n", "m", "k"), SIZES)
+def test_torchgwas_linear(n, m, k):
+    """It writes float32 beta and t of every variant and trait, or t alone without fsync (lean).
+
+    Version 0.1.0 has one output, gzipped text of every pair; it takes minutes, so it gets few
+    variants and the whole is projected.
+    """
+    made = cohort(n=n, m=m, k=k)
+    _save_latents(made)
+    covariates = pd.read_csv(made.folder / "covar.tsv", sep="\t").drop(columns=["#FID", "IID"])
+    np.save(made.folder / "covar.npy", covariates.to_numpy())
+
+    asked = [TORCHGWAS, "linear", "--help"]
+    newer = "--device" in subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+
+    def theirs(*options: str, bed: str = "cohort.bed") -> Run:
+        out = made.folder / "torchgwas-out"
+        shutil.rmtree(out, ignore_errors=True)
+        command = [
+            *(TORCHGWAS, "linear", "--genotype", bed, "--genotype-format", "plink"),
+            *("--phenotype", "latents.npy", "--covariates", "covar.npy"),
+            *("--output-dir", out.name, *options),
+        ]
+        if newer:
+            command += ["--device", "cpu", "--reader-workers", str(THREADS)]
+            command += ["--prefetch-chunks", "2", "--chunk-size", "1024"]
+        done = run(command, made.folder, threads=THREADS)
+        shutil.rmtree(out)
+        return done
+
+    ours(made)
+    if not newer:
+        few, more = (1000, 3000) if k > 16 or n > 5000 else (2000, 20_000)
+        least, most = _cut(made, few), _cut(made, more)
+        mine, starts, others = in_turns(
+            lambda: ours(made), lambda: theirs(bed=least), lambda: theirs(bed=most)
+        )
+        times = (m - few) / (more - few)
+        whole = [projected(*pair, times) for pair in zip(others, starts, strict=True)]
+        report(
+            "TorchGWAS 0.1.0 linear scan",
+            n=n, m=m, k=k, threads=THREADS, torchgwas_variants=more,
+            ours=median(mine), torchgwas=median(whole), ratio=ratios(whole, mine),
+        )  # fmt: skip
+        return
+    mine, others, lean = in_turns(
+        lambda: ours(made), theirs, lambda: theirs("--sumstats-fields", "t", "--no-sumstats-fsync")
+    )
+    report(
+        "TorchGWAS linear scan",
+        n=n, m=m, k=k, threads=THREADS, ours=median(mine), torchgwas=median(others),
+        torchgwas_lean=median(lean), ratio=ratios(others, mine), lean_ratio=ratios(lean, mine),
     )  # fmt: skip
 
 
