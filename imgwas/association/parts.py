@@ -315,7 +315,8 @@ def encode_part(table: pa.Table) -> pa.Buffer:
         | dict.fromkeys(moments, "BYTE_STREAM_SPLIT")
         | dict.fromkeys(whole, "DELTA_BINARY_PACKED")
     )
-    others = [name for name in table.column_names if name not in set(statistics)]
+    raw = set(statistics)
+    others = [name for name in table.column_names if name not in raw]
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,
